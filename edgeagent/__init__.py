@@ -1,0 +1,1 @@
+"""edgeagent keeps a small site's VoIP phones reachable over LTE when its internet line fails."""

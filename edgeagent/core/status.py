@@ -1,0 +1,49 @@
+"""State -> the document that the fleet, the control socket and a person's screen are made from. Values only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeagent.core.detector import PathState
+from edgeagent.core.drain import busy
+from edgeagent.core.facts import Instant
+from edgeagent.core.settings import Settings
+from edgeagent.core.turn import State
+
+FORMAT = 1
+
+
+def document(state: State, now: Instant, settings: Settings) -> dict[str, Any]:
+    """The status as of ``now``; durations are seconds."""
+    place = state.place
+    return {
+        "format": FORMAT,
+        "site": settings.site,
+        "phase": place.phase,
+        "path": place.path,
+        "since_s": round(now.mono_s - place.since_s, 1),
+        "incident": place.incident or None,
+        "waiting": len(place.waiting),
+        "failovers_today": sum(1 for at_s in place.left_s if now.mono_s - at_s < 86400.0),
+        "paths": {name: _path(path, now) for name, path in state.paths.items()},
+        "phones": len(state.phones.phones),
+        "calls": sum(busy(phone, now.mono_s, settings.failback) for phone in state.phones.phones.values()),
+        "router": "unreachable" if state.router_lost_s is not None else "reachable",
+        "faults": {code: round(now.mono_s - state.faults.holding[code], 1) for code in sorted(state.faults.raised)},
+    }
+
+
+def _path(path: PathState, now: Instant) -> dict[str, Any]:
+    return {
+        "verdict": path.verdict,
+        "for_s": _ago(path.since_s, now),
+        "cause": path.cause or None,
+        "answered_ago_s": _ago(path.window.alive_s, now),
+        "sip_answered_ago_s": _ago(path.window.sip_answered_s, now),
+        "lost_in_a_row": path.lost,
+        "address": path.address,
+    }
+
+
+def _ago(at_s: float, now: Instant) -> float | None:
+    return round(now.mono_s - at_s, 1) if at_s > float("-inf") else None

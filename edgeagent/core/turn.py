@@ -1,0 +1,346 @@
+"""One turn: facts in; state, orders, intents and notices out. This module holds the order of things and no more.
+
+``turn`` is a pure function: the same state, facts and time give the same result. The shell commits what a turn says in
+``transitions`` and ``notices`` before it acts on ``orders`` and ``intents``, and calls again when facts arrive or at
+``next_deadline``.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgeagent.core import detector, drain, failover, faults, notices, window
+from edgeagent.core.detector import DAY_S, DOWN, UP, PathState
+from edgeagent.core.facts import (
+    Fact,
+    FlowsSeen,
+    Instant,
+    Lease,
+    LeasesSeen,
+    LinkChanged,
+    NoticeSent,
+    ProbeReplied,
+    RoundsAnswered,
+    RoundSent,
+    RouterLost,
+    RouterReached,
+    UplinkSeen,
+)
+from edgeagent.core.failover import AWAY, HOME, RETURNING, Place
+from edgeagent.core.intents import MoveFlows, Notify, Orders, Probing, Transition
+from edgeagent.core.settings import PathSettings, Settings
+
+ALIVE_LIST = "edge-alive"
+Values = dict[str, str | float | int | None]
+EVERYTHING = "0.0.0.0/0"
+VOIDS_TOLD = 5
+
+
+class State(Struct, frozen=True):
+    """All that the core remembers. ``again``: second passes over the flows that are still due."""
+
+    paths: dict[str, PathState]
+    place: Place
+    phones: drain.Phones = drain.Phones()
+    faults: faults.FaultState = faults.FaultState()
+    again: tuple[tuple[float, MoveFlows], ...] = ()
+    router_lost_s: float | None = None
+    leases_known: bool = False
+
+
+class Turn(Struct, frozen=True):
+    """What follows from one turn. ``reason`` says what ``next_deadline`` is for."""
+
+    state: State
+    orders: Orders
+    intents: tuple[MoveFlows, ...]
+    transitions: tuple[Transition, ...]
+    notices: tuple[Notify, ...]
+    next_deadline: float
+    reason: str
+
+
+def first_state(settings: Settings, place: Place | None = None) -> State:
+    """The state at start; ``place`` where a former run of the same boot left off."""
+    return State(
+        paths={path.name: PathState() for path in settings.paths},
+        place=place or Place(path=settings.primary.name),
+    )
+
+
+def turn(state: State, facts: tuple[Fact, ...], now: Instant, settings: Settings) -> Turn:
+    """Take in ``facts``, judge, decide."""
+    before = state
+    for fact in facts:
+        state = _observed(state, fact, settings, now)
+    state = _judged(state, settings, now.mono_s)
+    place = failover.next_place(state.place, state.paths, settings, now)
+    place = _waiting(place, state, before.place, settings, now.mono_s)
+    place = failover.next_place(place, state.paths, settings, now) if place.phase == RETURNING else place
+    moves = _moves(state, place, before.place, settings)
+    due = () if place.phase != before.place.phase else tuple(one for at_s, one in state.again if at_s <= now.mono_s)
+    later = () if place.phase != before.place.phase else tuple(one for one in state.again if one[0] > now.mono_s)
+    again_s = now.mono_s + settings.flows.again_after_s
+    told = notices.told(before.place, place, state.paths, state.phones, settings, now)
+    state = replace(state, place=place, again=(*later, *((again_s, move) for move in moves))[-64:])
+    state = replace(state, faults=faults.judged(state.faults, _conditions(state, settings, now.mono_s), now.mono_s))
+    at_s, reason = _deadline(state, settings, now.mono_s)
+    return Turn(
+        state=state,
+        orders=_orders(state, settings, now.mono_s),
+        intents=(*due, *moves),
+        transitions=_transitions(before, state),
+        notices=told,
+        next_deadline=at_s,
+        reason=reason,
+    )
+
+
+# --- taking in ---------------------------------------------------------------------------------------------------
+
+
+def _observed(state: State, fact: Fact, settings: Settings, now: Instant) -> State:
+    match fact:
+        case RoundSent():
+            return _with_window(state, fact.path, window.round_sent(state.paths[fact.path].window, fact))
+        case ProbeReplied():
+            return _with_window(state, fact.path, window.replied(state.paths[fact.path].window, fact))
+        case RoundsAnswered():
+            return _with_window(state, fact.path, window.stretch_answered(state.paths[fact.path].window, fact))
+        case LinkChanged():
+            return _with_path(state, fact.path, detector.link_changed(state.paths[fact.path], fact))
+        case UplinkSeen():
+            return _with_path(state, fact.path, replace(state.paths[fact.path], address=fact.address))
+        case FlowsSeen():
+            return _flows_seen(state, fact, settings)
+        case LeasesSeen():
+            return state if state.leases_known else _adopted(state, fact, settings, now)
+        case RouterReached():
+            return replace(state, router_lost_s=None)
+        case RouterLost():
+            lost_s = fact.at_s if state.router_lost_s is None else state.router_lost_s
+            return replace(state, router_lost_s=lost_s)
+        case NoticeSent():
+            return state
+
+
+def _flows_seen(state: State, fact: FlowsSeen, settings: Settings) -> State:
+    for name, path in state.paths.items():
+        alive_s = drain.answered_on(state.phones, fact, path.address)
+        if alive_s is not None:
+            state = _with_window(state, name, window.known_alive(path.window, alive_s))
+    return replace(state, phones=drain.flows_seen(state.phones, fact, settings.flows))
+
+
+def _adopted(state: State, fact: LeasesSeen, settings: Settings, now: Instant) -> State:
+    """Start from what the router does, not from what we last wanted: a restart must not be a second switch."""
+    state = replace(state, leases_known=True)
+    held = {lease.list: {entry.address for entry in fact.leases if entry.list == lease.list} for lease in fact.leases}
+    place = state.place
+    for path in settings.paths[1:]:
+        same = place.path == path.name
+        incident = place.incident if same and place.incident else f"{now.boot_id[:8]}-{int(now.mono_s * 1000):x}"
+        kept = replace(place, path=path.name, since_s=now.mono_s, incident=incident, ready_since_s=None)
+        if site_list(path) in held:
+            return replace(state, place=place if same and place.phase == AWAY else replace(kept, phase=AWAY))
+        if phone_list(path) in held:
+            waiting = frozenset(address.removesuffix("/32") for address in held[phone_list(path)])
+            return replace(state, place=replace(kept, phase=RETURNING, waiting=waiting))
+    return replace(state, place=Place(path=settings.primary.name, since_s=now.mono_s, left_s=place.left_s))
+
+
+def _with_path(state: State, name: str, path: PathState) -> State:
+    return replace(state, paths={**state.paths, name: path})
+
+
+def _with_window(state: State, name: str, changed: window.Window) -> State:
+    return _with_path(state, name, replace(state.paths[name], window=changed))
+
+
+# --- judging and deciding ----------------------------------------------------------------------------------------
+
+
+def _judged(state: State, settings: Settings, now_s: float) -> State:
+    return replace(
+        state,
+        paths={path.name: detector.judged(state.paths[path.name], path.probing, now_s) for path in settings.paths},
+    )
+
+
+def _waiting(place: Place, state: State, before: Place, settings: Settings, now_s: float) -> Place:
+    """Who still holds a lease of their own while returning."""
+    if place.phase != RETURNING:
+        return place
+    phones = state.phones.phones
+    if before.phase == AWAY:
+        home = state.paths[settings.primary.name].address
+        waiting = frozenset(address for address, phone in phones.items() if phone.nats - {home})
+    else:
+        waiting = place.waiting
+    going = {
+        address
+        for address in waiting
+        if address not in phones or drain.may_go(phones[address], place.since_s, now_s, settings.failback)
+    }
+    return replace(place, waiting=waiting - going)
+
+
+def _moves(state: State, place: Place, before: Place, settings: Settings) -> tuple[MoveFlows, ...]:
+    """Which flows must go to the path they belong on after a change of place."""
+    home = settings.primary.name
+    if place.phase == AWAY and (before.phase, before.path) != (AWAY, place.path):
+        return (MoveFlows(place.path, pinned=True),)
+    if before.phase == AWAY and place.phase == RETURNING:
+        return (MoveFlows(home, spare=place.waiting),)
+    if place.phase == HOME and before.phase != HOME:
+        dead = state.paths[before.path].verdict == DOWN
+        return (MoveFlows(home, pinned=dead),)
+    released = before.waiting - place.waiting if place.phase == RETURNING else frozenset()
+    return (MoveFlows(home, sources=released),) if released else ()
+
+
+def _conditions(state: State, settings: Settings, now_s: float) -> frozenset[str]:
+    primary = state.paths[settings.primary.name]
+    backups = [state.paths[path.name] for path in settings.paths[1:]]
+    found = {
+        "no_path": primary.verdict == DOWN and all(backup.verdict == DOWN for backup in backups),
+        "backup_down": primary.verdict == UP and any(backup.verdict == DOWN for backup in backups),
+        "router_unreachable": state.router_lost_s is not None,
+        "control_silent": _control_silent(primary, settings.primary, now_s),
+        "sip_silent": state.place.ready_since_s is not None,
+        "call_over_drain_limit": state.place.phase == RETURNING
+        and bool(state.place.waiting)
+        and now_s - state.place.since_s >= settings.failback.drain_limit_s,
+    }
+    return frozenset(code for code, holds in found.items() if holds)
+
+
+def _control_silent(path: PathState, settings: PathSettings, now_s: float) -> bool:
+    return window.lost_run(path.window, now_s, settings.probing.reply_wait_s).voids >= VOIDS_TOLD
+
+
+# --- what is wanted ----------------------------------------------------------------------------------------------
+
+
+def site_list(path: PathSettings) -> str:
+    """The address list whose one entry moves the whole site onto ``path``."""
+    return f"edge-{path.tag}-site"
+
+
+def phone_list(path: PathSettings) -> str:
+    """The address list whose entries keep single phones on ``path``."""
+    return f"edge-{path.tag}-phone"
+
+
+def _leases(place: Place, settings: Settings) -> frozenset[Lease]:
+    alive = Lease(ALIVE_LIST, settings.agent)
+    if place.phase == HOME:
+        return frozenset({alive})
+    path = settings.path(place.path)
+    if place.phase == AWAY:
+        return frozenset({alive, Lease(site_list(path), EVERYTHING)})
+    return frozenset({alive, *(Lease(phone_list(path), address) for address in place.waiting)})
+
+
+def _orders(state: State, settings: Settings, now_s: float) -> Orders:
+    flows = settings.flows
+    primary = state.paths[settings.primary.name]
+    if detector.hurried(primary, settings.primary.probing):
+        every_s = flows.suspect_every_s
+    else:
+        every_s = {HOME: flows.home_every_s, AWAY: flows.away_every_s, RETURNING: flows.returning_every_s}[
+            state.place.phase
+        ]
+    return Orders(
+        leases=_leases(state.place, settings) if state.leases_known or state.place.phase != HOME else None,
+        probing=tuple(_probing(state, path, settings, now_s) for path in settings.paths),
+        flows_every_s=every_s,
+    )
+
+
+def _probing(state: State, path: PathSettings, settings: Settings, now_s: float) -> Probing:
+    own, probing = state.paths[path.name], path.probing
+    primary = state.paths[settings.primary.name]
+    interval_s = probing.interval_s
+    if path.name == state.place.path:
+        interval_s = probing.active_interval_s
+    if detector.hurried(own, probing) or (path is not settings.primary and _needed(own, primary, settings)):
+        interval_s = probing.fast_interval_s
+    sip_every = detector.sip_every(own, probing, now_s)
+    if path is not settings.primary:
+        sip_every = 1 if _sip_due(state.place, path, own, now_s) else 0
+    return Probing(path.name, interval_s, sip_every)
+
+
+def _needed(backup: PathState, primary: PathState, settings: Settings) -> bool:
+    """Whether a backup may be needed at any moment and has not answered since that became so."""
+    if primary.verdict == DOWN:
+        return backup.window.alive_s < primary.down_from_s
+    return detector.hurried(primary, settings.primary.probing) and (
+        primary.suspect_since_s is not None and backup.window.alive_s < primary.suspect_since_s
+    )
+
+
+def _sip_due(place: Place, path: PathSettings, own: PathState, now_s: float) -> bool:
+    """A backup's SIP is asked once a day, once with each failover to it, and when the way home waits for SIP."""
+    sent_s = own.window.sip_sent_s
+    if place.ready_since_s is not None and place.path == path.name:
+        return sent_s < place.ready_since_s
+    return now_s - sent_s >= DAY_S or (place.phase == AWAY and place.path == path.name and sent_s < place.since_s)
+
+
+def _transitions(before: State, after: State) -> tuple[Transition, ...]:
+    found: list[Transition] = []
+    evidence: Values
+    data: Values
+    for name, path in after.paths.items():
+        if path.verdict != before.paths[name].verdict:
+            evidence = {"path": name, "verdict": path.verdict, "cause": path.cause, "lost": path.lost}
+            found.append(Transition("path", evidence))
+    old, new = before.place, after.place
+    if (old.phase, old.path, old.incident) != (new.phase, new.path, new.incident):
+        data = {"phase": new.phase, "path": new.path, "incident": new.incident, "waiting": len(new.waiting)}
+        found.append(Transition("place", data))
+    found.extend(
+        Transition("fault raised", {"code": code}) for code in sorted(after.faults.raised - before.faults.raised)
+    )
+    found.extend(
+        Transition("fault cleared", {"code": code}) for code in sorted(before.faults.raised - after.faults.raised)
+    )
+    return tuple(found)
+
+
+def _deadline(state: State, settings: Settings, now_s: float) -> tuple[float, str]:
+    """When to turn again even if nothing is heard, and why."""
+    due: list[tuple[float, str]] = [(now_s + DAY_S, "daily")]
+    for path in settings.paths:
+        at_s = detector.wakes_at(state.paths[path.name], path.probing, now_s)
+        if at_s is not None:
+            due.append((at_s, f"{path.name} round settles"))
+    due.extend((at_s, "second pass over flows") for at_s, _ in state.again)
+    ripe_s = faults.ripens_at(state.faults, now_s)
+    if ripe_s is not None:
+        due.append((ripe_s, "fault ripens"))
+    due.extend(_place_deadlines(state, settings, now_s))
+    soonest = min(due)
+    return max(soonest[0], now_s), soonest[1]
+
+
+def _place_deadlines(state: State, settings: Settings, now_s: float) -> list[tuple[float, str]]:
+    place = state.place
+    if place.phase == AWAY:
+        primary = state.paths[settings.primary.name]
+        at_s = failover.may_return_at(place, primary, settings.failback, now_s)
+        if at_s is None or primary.verdict != UP:
+            return []
+        return [(at_s if at_s > now_s else now_s + 1.0, "hold ends")]
+    if place.phase != RETURNING:
+        return []
+    due = [(now_s + 1.0, "phones are waiting")]
+    for address in place.waiting:
+        phone = state.phones.phones.get(address)
+        refresh_s = drain.next_refresh_s(phone, now_s) if phone else None
+        if refresh_s is not None and refresh_s - settings.failback.refresh_lead_s > now_s:
+            due.append((refresh_s - settings.failback.refresh_lead_s, "a phone is about to refresh"))
+    return due

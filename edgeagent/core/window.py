@@ -1,0 +1,139 @@
+"""Recent rounds of one path. Loss is no event: it is judged when read, and a late reply heals it.
+
+A round is *lost* when it is older than the reply wait and none of its targets answered although the control (the
+router's own LAN address) did. A round whose control is silent says nothing about the line: the fault is on our side of
+the router. A round that could not be sent says nothing either.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgeagent.core.facts import ProbeReplied, RoundsAnswered, RoundSent
+
+ROUNDS_MAX = 64
+CONTROL = "control"
+SIP = "sip:"
+NEVER = float("-inf")
+
+
+class Round(Struct, frozen=True):
+    """One round: what was sent, what came back."""
+
+    number: int
+    sent_s: float
+    targets: tuple[str, ...]
+    control_sent: bool
+    control: bool = False
+    answered: tuple[str, ...] = ()
+
+
+class Window(Struct, frozen=True):
+    """The last rounds of a path, oldest first, and when each kind of probe was last known to be answered.
+
+    ``alive_s``: the latest moment at which anything that we saw answered had been sent.
+    """
+
+    rounds: tuple[Round, ...] = ()
+    alive_s: float = NEVER
+    icmp_answered_s: float = NEVER
+    sip_answered_s: float = NEVER
+    sip_sent_s: float = NEVER
+
+
+class LostRun(Struct, frozen=True):
+    """Rounds lost in a row up to now. ``voids`` of them had a silent control and were passed over."""
+
+    count: int
+    first_s: float
+    voids: int
+
+
+def round_sent(window: Window, fact: RoundSent) -> Window:
+    """Add a round; the oldest falls out."""
+    entry = Round(fact.number, fact.at_s, fact.targets, fact.control)
+    sip_s = fact.at_s if any(target.startswith(SIP) for target in fact.targets) else window.sip_sent_s
+    return replace(window, rounds=(*window.rounds[-(ROUNDS_MAX - 1) :], entry), sip_sent_s=sip_s)
+
+
+def replied(window: Window, fact: ProbeReplied) -> Window:
+    """Note an answer, however late; one to a round that has fallen out is too old to matter."""
+    index = next((i for i, entry in enumerate(window.rounds) if entry.number == fact.number), None)
+    if index is None:
+        return window
+    entry = window.rounds[index]
+    if fact.target == CONTROL:
+        changed = replace(entry, control=True)
+    elif fact.target in entry.targets and fact.target not in entry.answered:
+        changed = replace(entry, answered=(*entry.answered, fact.target))
+        window = _answered(window, fact.target, entry.sent_s)
+    else:
+        return window
+    return replace(window, rounds=(*window.rounds[:index], changed, *window.rounds[index + 1 :]))
+
+
+def stretch_answered(window: Window, fact: RoundsAnswered) -> Window:
+    """Leap over a quiet stretch: its last round stands for all of it."""
+    entry = Round(fact.number, fact.until_s, fact.targets, control_sent=True, control=True, answered=fact.targets)
+    for target in fact.targets:
+        window = _answered(window, target, fact.until_s)
+    return replace(window, rounds=(*window.rounds[-(ROUNDS_MAX - 1) :], entry))
+
+
+def known_alive(window: Window, at_s: float) -> Window:
+    """Something other than a probe was answered by this path after ``at_s``."""
+    return replace(window, alive_s=max(window.alive_s, at_s))
+
+
+def lost_run(window: Window, now_s: float, reply_wait_s: float) -> LostRun:
+    """Count back from the newest round to the last sign of life."""
+    count = voids = 0
+    first_s = now_s
+    for entry in reversed(window.rounds):
+        if entry.answered or entry.sent_s <= window.alive_s:
+            break
+        if not entry.targets or now_s - entry.sent_s < reply_wait_s:
+            continue
+        if entry.control_sent and not entry.control:
+            voids += 1
+            continue
+        count += 1
+        first_s = entry.sent_s
+    return LostRun(count, first_s, voids)
+
+
+def answered_run(window: Window, now_s: float, reply_wait_s: float) -> tuple[int, float]:
+    """Rounds answered in a row up to now, and when the first of them was sent."""
+    count, first_s = 0, now_s
+    for entry in reversed(window.rounds):
+        if entry.answered:
+            count, first_s = count + 1, entry.sent_s
+        elif now_s - entry.sent_s >= reply_wait_s and entry.targets:
+            break
+    return count, first_s
+
+
+def settles_at(window: Window, now_s: float, reply_wait_s: float) -> float | None:
+    """When the next unanswered round will count as lost; None when nothing is open."""
+    open_s = [
+        entry.sent_s + reply_wait_s
+        for entry in window.rounds
+        if entry.targets and not entry.answered and entry.sent_s + reply_wait_s > now_s
+    ]
+    return min(open_s, default=None)
+
+
+def icmp_silent(window: Window, now_s: float, reply_wait_s: float, rounds: int = 3) -> bool:
+    """Whether SIP alone answers: the last settled rounds had no other answer, though the path is alive."""
+    settled = [entry for entry in window.rounds if entry.targets and now_s - entry.sent_s >= reply_wait_s][-rounds:]
+    icmp = any(not target.startswith(SIP) for entry in settled for target in entry.answered)
+    return len(settled) == rounds and not icmp and window.sip_answered_s > window.icmp_answered_s
+
+
+def _answered(window: Window, target: str, sent_s: float) -> Window:
+    if target.startswith(SIP):
+        window = replace(window, sip_answered_s=max(window.sip_answered_s, sent_s))
+    else:
+        window = replace(window, icmp_answered_s=max(window.icmp_answered_s, sent_s))
+    return known_alive(window, sent_s)

@@ -1,0 +1,226 @@
+"""The core by hand: who moves when, and why not."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeagent.core.facts import Flow, Lease, LeasesSeen, LinkChanged
+from edgeagent.core.failover import Place, hold_s
+from edgeagent.core.settings import FailbackSettings
+from edgeagent.core.turn import first_state
+from tests.core.driver import LTE, WAN, Site
+
+
+def dead_from(site: Site, *paths: str) -> float:
+    start_s = site.now_s
+    site.alive = lambda path, at_s: path not in paths or at_s < start_s
+    return start_s
+
+
+def test_a_silent_line_is_left_within_the_detection_time_clause_l2() -> None:
+    site = Site()
+    site.run(120)
+    cut_s = dead_from(site, "primary")
+    site.run(10)
+    assert site.place == ("away", "lte")
+    assert site.state.place.since_s - cut_s <= 2.7
+    assert "edge-lte-site" in site.lists()
+
+
+@pytest.mark.parametrize("lost", [1, 2, 8])
+def test_a_short_burst_of_loss_never_causes_a_failover_clause_p5(lost: int) -> None:
+    site = Site()
+    site.run(60)
+    start_s = site.now_s
+    site.alive = lambda path, at_s: path != "primary" or not start_s <= at_s < start_s + lost * 0.1
+    site.run(60)
+    assert site.place == ("home", "primary")
+
+
+def test_a_dead_network_card_of_the_agent_is_no_outage_clause_p5() -> None:
+    site = Site()
+    site.run(60)
+    start_s = dead_from(site, "primary", "lte")
+    site.control = lambda at_s: at_s < start_s
+    site.run(60)
+    assert site.place == ("home", "primary")
+    assert "control_silent" in site.state.faults.raised
+
+
+def test_no_failover_to_a_backup_known_dead_clause_p6() -> None:
+    site = Site()
+    site.run(60)
+    dead_from(site, "lte")
+    site.run(300)
+    assert "backup_down" in site.state.faults.raised
+    dead_from(site, "primary", "lte")
+    site.run(30)
+    assert site.place == ("home", "primary")
+    assert "no_path" in site.state.faults.raised
+
+
+def test_filtered_pings_with_sip_alive_cause_no_failover() -> None:
+    site = Site()
+    site.run(60)
+    start_s = site.now_s
+    site.icmp = lambda path, at_s: path != "primary" or at_s < start_s
+    site.run(300)
+    assert site.place == ("home", "primary")
+    # ... and a real outage is still found afterwards, by SIP alone
+    cut_s = dead_from(site, "primary")
+    site.run(10)
+    assert site.place == ("away", "lte")
+    assert site.state.place.since_s - cut_s <= 3.0
+
+
+def test_a_silent_provider_is_no_outage_clause_p9() -> None:
+    site = Site()
+    site.run(60)
+    site.sip = lambda _path, _at: False
+    site.run(300)
+    assert site.place == ("home", "primary")
+
+
+def test_answered_flows_refute_an_outage_that_the_probes_claim() -> None:
+    site = Site()
+    site.run(60)
+    start_s = site.now_s
+    site.flows = lambda at_s: (
+        Flow("udp", "192.168.88.11", 5060, "203.0.113.10", 5060, WAN, int(at_s * 9), int(at_s * 9), media=False),
+    )
+    site.run(20)
+    site.icmp = site.sip = lambda path, at_s: path != "primary" or at_s < start_s
+    site.run(60)
+    assert site.place == ("home", "primary")
+
+
+def test_a_lost_link_is_believed_at_once_and_overruled_by_answers() -> None:
+    site = Site()
+    site.run(60)
+    site.tell(LinkChanged("primary", up=False, at_s=site.now_s))
+    assert site.place == ("away", "lte")
+    site = Site()
+    site.run(60)
+    site.tell(LinkChanged("primary", up=False, at_s=site.now_s - 5))
+    assert site.place == ("home", "primary")
+
+
+def test_voice_goes_home_after_the_hold_clause_l1() -> None:
+    site = Site()
+    site.run(60)
+    dead_from(site, "primary")
+    site.run(60)
+    back_s = dead_from(site)
+    site.run(29)
+    assert site.place == ("away", "lte")
+    site.run(10)
+    assert site.place == ("home", "primary")
+    assert site.state.place.since_s - back_s == pytest.approx(33, abs=3)
+    assert site.lists() == {"edge-alive"}
+
+
+def test_home_at_once_when_the_backup_dies_and_the_primary_lives() -> None:
+    site = Site()
+    site.run(60)
+    dead_from(site, "primary")
+    site.run(30)
+    dead_from(site, "lte")
+    site.run(20)
+    assert site.place == ("home", "primary")
+    assert [move.pinned for _, move in site.moves if move.path == "primary"] == [True, True]
+
+
+def test_one_notice_for_each_audience_at_each_end_clause_n1() -> None:
+    site = Site()
+    site.run(60)
+    for _ in range(2):
+        dead_from(site, "primary")
+        site.run(60)
+        dead_from(site)
+        site.run(200)
+    kinds = [(notice.incident, notice.kind, notice.audience) for _, notice in site.told]
+    assert len(kinds) == len(set(kinds)) == 8
+    assert [kind for _, kind, audience in kinds if audience == "customer"] == ["failover", "restored"] * 2
+
+
+def test_an_idle_phone_goes_home_just_before_it_speaks_and_a_busy_one_when_its_call_ends_clause_l1() -> None:
+    site = Site()
+    period_s, born_s = 54.0, site.now_s
+
+    def flows(at_s: float) -> tuple[Flow, ...]:
+        nat = WAN if site.place[0] == "home" else LTE
+        if nat == WAN and not site.alive("primary", at_s):
+            at_s = cut_s
+        spoken = 1 + int((at_s - born_s) // period_s)
+        idle = Flow("udp", "p1", 5060, "sbc", 5060, nat, 500 * spoken, 400 * spoken, media=False)
+        sip = Flow("udp", "p4", 5060, "sbc", 5060, nat, 500 * spoken, 400 * spoken, media=False)
+        talked = int(min(at_s, hangup_s) * 10000)
+        media = Flow("udp", "p4", 10000, "relay", 30000, nat, talked, talked, media=True)
+        return idle, sip, media
+
+    hangup_s, cut_s = born_s + 600, born_s + 150
+    site.flows = flows
+    site.run(150)
+    dead_from(site, "primary")
+    site.run(150)
+    back_s = dead_from(site)
+    site.run(32)
+    site.run(4)
+    assert site.place[0] == "returning"
+    site.run(60)
+    released = [(at_s, move.sources) for at_s, move in site.moves if move.sources]
+    assert released[0][1] == frozenset({"p1"})
+    before_s = period_s - (released[0][0] - born_s) % period_s
+    assert before_s <= 10
+    assert site.state.place.waiting == frozenset({"p4"})
+    site.run(hangup_s - site.now_s)
+    assert site.state.place.waiting == frozenset({"p4"})
+    site.run(60)
+    assert site.place == ("home", "primary")
+    assert back_s < hangup_s < site.state.place.since_s
+
+
+def test_a_restarted_agent_adopts_what_the_router_does() -> None:
+    site = Site()
+    site.state = first_state(site.settings, Place(phase="away", path="lte", since_s=900.0, incident="i1"))
+    result = site.tell()
+    result = site.tell(LeasesSeen((Lease("edge-lte-site", "0.0.0.0/0"),), site.now_s))
+    assert site.place == ("away", "lte")
+    assert site.state.place.incident == "i1"
+    assert not result.intents
+    assert not result.notices
+    assert {lease.list for lease in result.orders.leases or ()} == {"edge-alive", "edge-lte-site"}
+
+
+def test_an_agent_that_remembers_nothing_adopts_the_lease_and_tells_of_it() -> None:
+    site = Site()
+    site.state = first_state(site.settings)
+    assert site.tell().orders.leases is None
+    result = site.tell(LeasesSeen((Lease("edge-lte-site", "0.0.0.0/0"),), site.now_s))
+    assert site.place == ("away", "lte")
+    assert [notice.kind for notice in result.notices] == ["failover", "failover"]
+
+
+def test_an_agent_back_after_its_lease_lapsed_starts_from_home() -> None:
+    site = Site()
+    site.state = first_state(site.settings, Place(phase="away", path="lte", since_s=900.0, incident="i1"))
+    result = site.tell(LeasesSeen((), site.now_s))
+    assert site.place == ("home", "primary")
+    assert [notice.kind for notice in result.notices] == ["restored", "restored"]
+
+
+def test_the_hold_doubles_with_each_failover_of_the_hour() -> None:
+    settings = FailbackSettings()
+    assert [hold_s(tuple(float(at) for at in range(n)), settings, 100.0) for n in range(5)] == [30, 30, 60, 120, 240]
+    assert hold_s(tuple(float(at) for at in range(12)), settings, 100.0) == 7200
+
+
+def test_at_most_four_failovers_an_hour_while_the_backup_lives_clause_l4() -> None:
+    site = Site()
+    site.run(60)
+    start_s = site.now_s
+    site.alive = lambda path, at_s: path != "primary" or (at_s - start_s) % 100 > 20
+    site.run(7200)
+    left_s = site.state.place.left_s
+    assert len(left_s) >= 4
+    assert all(later - earlier >= 3600 for earlier, later in zip(left_s, left_s[4:], strict=False))
