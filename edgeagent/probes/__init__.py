@@ -1,0 +1,1 @@
+"""Probes of one path each; what they measure becomes facts."""

@@ -1,0 +1,66 @@
+"""What can go wrong between the agent and the router.
+
+    RouterError
+    +-- RouterTrap            the router said no to this one command; the connection stays good
+    +-- RouterUntrusted       (PermissionError)  the peer's certificate is not the pinned one; no login was sent
+    +-- RouterLoginRefused    (PermissionError)  the router is the right one, but does not let this user in
+    +-- RouterUnreachable     (ConnectionError)  no connection, or it broke; it is closed
+    |   +-- RouterTimeout     (TimeoutError)     the deadline passed
+    +-- RouterProtocolError   (ConnectionError)  the peer breaks the API protocol or exceeds our caps; it is closed
+
+`maybe_done` answers the question that matters after a failure: may the router have carried the command out all the
+same? Read the rows back before trying again (clause P3). No error carries a password or a reply's contents beyond the
+router's own message.
+"""
+
+
+# ruff: noqa: N818  (each name says what happened; an -Error suffix would say less)
+
+
+class RouterError(Exception):
+    """Anything of this file."""
+
+    maybe_done: bool = False
+
+
+class RouterTrap(RouterError):
+    """`!trap`: the router understood the sentence and refused it.
+
+    `category` as in MikroTik's API manual: 0 missing item or command, 1 bad value, 2 interrupted, 3 scripting, 4
+    general, 5 API, 6 TTY, 7 value of :return; None where the router gave none. Rows that came before the trap are
+    dropped.
+    """
+
+    def __init__(self, command: str, message: str, category: int | None) -> None:
+        self.command = command
+        self.message = message
+        self.category = category
+        super().__init__(f"the router refused {command}: {message or 'no reason given'} (category {category})")
+
+
+class _Lost(RouterError):
+    """A failure that ends the connection."""
+
+    def __init__(self, text: str, *, maybe_done: bool = False) -> None:
+        self.maybe_done = maybe_done
+        super().__init__(text)
+
+
+class RouterUntrusted(_Lost, PermissionError):
+    """The peer is not the router that was pinned (clause X1): a replaced certificate, or somebody in between."""
+
+
+class RouterLoginRefused(_Lost, PermissionError):
+    """User, password, group or allowed address do not fit."""
+
+
+class RouterUnreachable(_Lost, ConnectionError):
+    """No connection to be had, or it ended before the answer was complete."""
+
+
+class RouterTimeout(RouterUnreachable, TimeoutError):
+    """The deadline over the whole command passed. With `maybe_done` False it was still waiting for its turn."""
+
+
+class RouterProtocolError(_Lost, ConnectionError):
+    """Not the RouterOS API, or beyond our caps."""

@@ -1,0 +1,1 @@
+"""The I/O adapters against real local servers, sockets and files."""
