@@ -1,0 +1,1 @@
+"""Commands for people: the only package that prints."""

@@ -1,0 +1,174 @@
+"""Acting: makes the router's timed entries what the orders say, then moves the flows that stand in the way.
+
+One connection, nothing else on it, so that a switch never waits behind a reading. Everything here is idempotent: after
+any failure the connection is opened anew, what the router holds is read, and the difference is worked off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from edgeagent.config.site import PathConfig
+from edgeagent.core.facts import Fact, Lease, LeasesSeen, RouterLost, RouterReached, UplinkSeen
+from edgeagent.core.intents import MoveFlows
+from edgeagent.routeros import sentences
+from edgeagent.routeros.diff import lease_changes
+from edgeagent.routeros.errors import RouterError, RouterTrap
+from edgeagent.routeros.flows import in_the_way
+from edgeagent.routeros.session import Session
+
+log = logging.getLogger(__name__)
+RENEW_S = 20.0
+LIVELY_S = 10.0
+MOVES_MAX = 64
+
+
+class Actuator:
+    """Holds leases and moves flows. ``turned`` must be called at each turn: a core that hangs loses its leases."""
+
+    def __init__(
+        self,
+        open_session: Callable[[], Awaitable[Session]],
+        paths: tuple[PathConfig, ...],
+        lists: tuple[str, ...],
+        marks: tuple[str, ...],
+        media_marks: frozenset[str],
+        owner: str,
+        tell: Callable[[Fact], None],
+        now: Callable[[], float],
+    ) -> None:
+        self.open_session = open_session
+        self.paths = paths
+        self.lists = lists
+        self.marks = marks
+        self.media_marks = media_marks
+        self.owner = owner
+        self.tell = tell
+        self.now = now
+        self.wanted: frozenset[Lease] | None = None
+        self.held: dict[Lease, str] = {}
+        self.addresses: dict[str, str] = {}
+        self.moves: deque[MoveFlows] = deque(maxlen=MOVES_MAX)
+        self.wake = asyncio.Event()
+        self.renewed_s = float("-inf")
+        self.turned_s = float("-inf")
+
+    def order(self, leases: frozenset[Lease] | None) -> None:
+        """Hold exactly these from now on."""
+        self.turned_s = self.now()
+        if leases is not None and leases != self.wanted:
+            self.wanted = leases
+            self.wake.set()
+
+    def move(self, moves: tuple[MoveFlows, ...]) -> None:
+        """Move these flows once the leases stand."""
+        if moves:
+            self.moves.extend(moves)
+            self.wake.set()
+
+    def address_seen(self, path: str, address: str | None) -> None:
+        """The router's present address on a path's uplink."""
+        if address is not None:
+            self.addresses[path] = address
+
+    async def run(self) -> None:
+        """Work until the connection fails; raises RouterError."""
+        try:
+            session = await self.open_session()
+        except RouterError as error:
+            self.tell(RouterLost(type(error).__name__, self.now()))
+            raise
+        try:
+            await self._greet(session)
+            while True:
+                await self._reconcile(session)
+                await self._wait()
+        except RouterError as error:
+            self.tell(RouterLost(type(error).__name__, self.now()))
+            raise
+        finally:
+            await session.close()
+
+    async def _greet(self, session: Session) -> None:
+        """Learn what the router holds before wanting anything of it."""
+        for row in await session.print("/ip/address", ("address", "interface")):
+            path = next((path for path in self.paths if path.interface == row.get("interface")), None)
+            if path is not None:
+                address = row["address"].partition("/")[0]
+                self.address_seen(path.name, address)
+                self.tell(UplinkSeen(path.name, address, self.now()))
+        await self._read_held(session)
+        self.tell(RouterReached(self.now()))
+        self.tell(LeasesSeen(tuple(sorted(self.held)), self.now()))
+        await asyncio.sleep(0)  # the core must have its turn with that before the first change
+
+    async def _read_held(self, session: Session) -> None:
+        rows = await session.send(sentences.leases_print(self.lists))
+        self.held = {
+            Lease(row["list"], row["address"].removesuffix("/32")): row[".id"]
+            for row in rows
+            if row.get("dynamic") in ("true", "yes")
+        }
+
+    async def _wait(self) -> None:
+        due_s = self.renewed_s + RENEW_S - self.now()
+        try:
+            await asyncio.wait_for(self.wake.wait(), max(0.05, due_s))
+        except TimeoutError:
+            return
+        finally:
+            self.wake.clear()
+
+    async def _reconcile(self, session: Session) -> None:
+        if self.wanted is None:
+            return
+        try:
+            await self._hold(session, self.wanted)
+        except RouterTrap as trap:
+            log.warning("leases: %s; reading them anew", trap)
+            await self._read_held(session)
+            await self._hold(session, self.wanted)
+        while self.moves:
+            move = self.moves.popleft()
+            await self._move(session, move)
+
+    async def _hold(self, session: Session, wanted: frozenset[Lease]) -> None:
+        """Add before remove, and renew by set alone: at no moment is a lease missing that shall stand (clause P2)."""
+        due = self.now() - self.renewed_s >= RENEW_S and self.now() - self.turned_s < LIVELY_S
+        changes = lease_changes(wanted, self.held, renew=due)
+        for lease in changes.add:
+            rows = await session.send(sentences.lease_add(lease, self.owner))
+            self.held[lease] = rows[-1].get("ret", "") if rows else ""
+        if changes.remove:
+            await session.send(sentences.leases_remove(changes.remove))
+            self.held = {lease: row_id for lease, row_id in self.held.items() if row_id not in changes.remove}
+        if changes.renew:
+            await session.send(sentences.leases_renew(changes.renew))
+        if due:
+            self.renewed_s = self.now()
+
+    async def _move(self, session: Session, move: MoveFlows) -> None:
+        """Remove the rows in the way; one that ends meanwhile traps, and the rest is then removed one by one."""
+        address = self.addresses.get(move.path)
+        if address is None:
+            log.warning("flows cannot be moved to %s: the router has no address there", move.path)
+            return
+        rows = await session.send(sentences.flows_print(self.marks))
+        ids = in_the_way(rows, move, address, self.media_marks)
+        if not ids:
+            return
+        try:
+            await session.send(sentences.flows_remove(ids))
+        except RouterTrap:
+            await self._remove_singly(session, move, address)
+
+    async def _remove_singly(self, session: Session, move: MoveFlows, address: str) -> None:
+        rows = await session.send(sentences.flows_print(self.marks))
+        for row_id in in_the_way(rows, move, address, self.media_marks):
+            try:
+                await session.send(sentences.flows_remove([row_id]))
+            except RouterTrap as trap:
+                log.debug("a flow ended by itself: %s", trap)
