@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import socket
@@ -53,7 +52,7 @@ def _run(arguments: argparse.Namespace, site: Site) -> int:
         from edgeagent.cli import provision
 
         verb = "remove" if arguments.remove else "apply" if arguments.apply else "plan"
-        return asyncio.run(provision.run(site, verb))
+        return provision.run(site, verb)
     from edgeagent.daemon import wiring
 
     level = logging.DEBUG if arguments.verbose else logging.INFO

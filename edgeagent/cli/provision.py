@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import sys
@@ -26,10 +27,23 @@ KEPT = "adopted settings"
 Seen = dict[str, list[dict[str, str]]]
 
 
-async def run(site: Site, verb: str) -> int:
-    """``plan``, ``apply`` or ``remove``."""
+def run(site: Site, verb: str) -> int:
+    """``plan``, ``apply`` or ``remove``; returns the exit code."""
     try:
-        session = await _open(site)
+        password = Path(site.router.password_file).read_text().strip()
+        pinned = Path(site.router.certificate).read_text()
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}; expected a readable file", file=sys.stderr)
+        return 2
+    return asyncio.run(_run(site, verb, password, pinned))
+
+
+async def _run(site: Site, verb: str, password: str, pinned: str) -> int:
+    router = site.router
+    try:
+        session = await Session.open(
+            router.address, router.port, router.user, password, pinned, DEADLINE_S, source=site.agent_address
+        )
     except (RouterError, OSError) as error:
         print(f"The router cannot be reached: {error}", file=sys.stderr)
         return 2
@@ -86,13 +100,6 @@ async def _work(session: Session, site: Site, verb: str) -> int:
         await _flush(session, site.provider.prefixes)
     print(texts.screen("applied", count=len(changes) + len(adopting)))
     return 0
-
-
-async def _open(site: Site) -> Session:
-    router = site.router
-    password = Path(router.password_file).read_text().strip()
-    pinned = Path(router.certificate).read_text()
-    return await Session.open(router.address, router.port, router.user, password, pinned, DEADLINE_S)
 
 
 async def _dialect(session: Session) -> Dialect | None:

@@ -148,6 +148,7 @@ def _site(root: Reader) -> Site:
     own = root.sub("site")
     agent = root.sub("agent")
     failback = root.sub("failback") if "failback" in root.table else Reader({}, "failback", root.problems)
+    usual = FailbackSettings()
     site = Site(
         id=own.text("id", most=40),
         name=own.text("name"),
@@ -159,8 +160,8 @@ def _site(root: Reader) -> Site:
         provider=_provider(root.sub("provider")),
         mail=_mail(root.sub("mail")),
         failback=FailbackSettings(
-            hold_s=failback.number("hold_s", 5.0, 3600.0, FailbackSettings.hold_s),
-            drain_limit_s=failback.number("drain_limit_s", 60.0, 86400.0, FailbackSettings.drain_limit_s),
+            hold_s=failback.number("hold_s", 5.0, 3600.0, usual.hold_s),
+            drain_limit_s=failback.number("drain_limit_s", 60.0, 86400.0, usual.drain_limit_s),
         ),
         state_folder=agent.text("state_folder", "/var/lib/edgeagent"),
         control_socket=agent.text("control_socket", "/run/edgeagent/control.sock", most=100),

@@ -35,6 +35,7 @@ ALIVE_LIST = "edge-alive"
 Values = dict[str, str | float | int | None]
 EVERYTHING = "0.0.0.0/0"
 VOIDS_TOLD = 5
+LOOK_S = 1.0  # a reading of the rows so long after the return began was surely asked after it
 
 
 class State(Struct, frozen=True):
@@ -79,8 +80,11 @@ def turn(state: State, facts: tuple[Fact, ...], now: Instant, settings: Settings
     place = _waiting(place, state, before.place, settings, now.mono_s)
     place = failover.next_place(place, state.paths, settings, now) if place.phase == RETURNING else place
     moves = _moves(state, place, before.place, settings)
-    due = () if place.phase != before.place.phase else tuple(one for at_s, one in state.again if at_s <= now.mono_s)
-    later = () if place.phase != before.place.phase else tuple(one for one in state.again if one[0] > now.mono_s)
+    if not moves and not state.again:
+        moves = _strays(state, place, facts, settings)
+    moved = (place.phase, place.path) != (before.place.phase, before.place.path)
+    due = () if moved else tuple(one for at_s, one in state.again if at_s <= now.mono_s)
+    later = () if moved else tuple(one for one in state.again if one[0] > now.mono_s)
     again_s = now.mono_s + settings.flows.again_after_s
     told = notices.told(before.place, place, state.paths, state.phones, settings, now)
     state = replace(state, place=place, again=(*later, *((again_s, move) for move in moves))[-64:])
@@ -175,13 +179,19 @@ def _waiting(place: Place, state: State, before: Place, settings: Settings, now_
     phones = state.phones.phones
     if before.phase == AWAY:
         home = state.paths[settings.primary.name].address
-        waiting = frozenset(address for address, phone in phones.items() if phone.nats - {home})
+        waiting = frozenset(address for address, phone in phones.items() if phone.nats != {home})
     else:
         waiting = place.waiting
+    read_s = state.phones.read_s
+    looked = read_s is not None and read_s - place.since_s >= LOOK_S
     going = {
         address
         for address in waiting
-        if address not in phones or drain.may_go(phones[address], place.since_s, now_s, settings.failback)
+        if (
+            drain.may_go(phones[address], place.since_s, now_s, settings.failback)
+            if address in phones and phones[address].nats
+            else looked  # no rows: it may have registered a moment ago, or was adopted with its lease only
+        )
     }
     return replace(place, waiting=waiting - going)
 
@@ -198,6 +208,22 @@ def _moves(state: State, place: Place, before: Place, settings: Settings) -> tup
         return (MoveFlows(home, pinned=dead),)
     released = before.waiting - place.waiting if place.phase == RETURNING else frozenset()
     return (MoveFlows(home, sources=released),) if released else ()
+
+
+def _strays(state: State, place: Place, facts: tuple[Fact, ...], settings: Settings) -> tuple[MoveFlows, ...]:
+    """Rows seen on another path than their phone's: left behind by a crash, a lost reply, a lapse, a new address.
+
+    Nothing else would ever end them while the phone talks, and an unanswered phone talks all the more.
+    """
+    home = settings.primary.name
+    if place.phase == HOME and state.paths[home].verdict != UP:
+        return ()  # the native fallback may be carrying them
+    strayed: dict[str, set[str]] = {}
+    for flow in (flow for fact in facts if isinstance(fact, FlowsSeen) for flow in fact.flows if not flow.pinned):
+        path = place.path if place.phase == AWAY or flow.source in place.waiting else home
+        if state.paths[path].address not in (None, flow.nat):
+            strayed.setdefault(path, set()).add(flow.source)
+    return tuple(MoveFlows(path, sources=frozenset(strayed[path])) for path in sorted(strayed))
 
 
 def _conditions(state: State, settings: Settings, now_s: float) -> frozenset[str]:

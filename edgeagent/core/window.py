@@ -78,6 +78,8 @@ def stretch_answered(window: Window, fact: RoundsAnswered) -> Window:
     entry = Round(fact.number, fact.until_s, fact.targets, control_sent=True, control=True, answered=fact.targets)
     for target in fact.targets:
         window = _answered(window, target, fact.until_s)
+        if target.startswith(SIP):
+            window = replace(window, sip_sent_s=fact.until_s)
     return replace(window, rounds=(*window.rounds[-(ROUNDS_MAX - 1) :], entry))
 
 

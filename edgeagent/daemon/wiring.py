@@ -59,6 +59,7 @@ class Daemon:
         self.loop = Loop(settings, None, self.actuator, self.router, self.paths, self._outgoing, instant)
         self.status = StatusSocket(Path(site.control_socket), self.loop.document)
         self.probers: list[IcmpProber | SipProber] = []
+        self.failed = False
 
     def tell(self, fact: object) -> None:
         """Hand a fact to the loop."""
@@ -77,14 +78,14 @@ class Daemon:
             source=self.site.agent_address,
         )
 
-    async def run(self) -> None:
-        """Run until SIGTERM or SIGINT. The router is left as it is: its leases lapse by themselves."""
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT; returns the exit code. The router is left as it is: its leases lapse."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         store = await self._open_store()
         self.loop.store = store
-        tasks = [self._forever("loop", self.loop.run), self._forever("probes", self._open_probers)]
+        tasks = [self._core(stop), self._forever("probes", self._open_probers)]
         tasks += [self._forever(name, work) for name, work in self._router_work().items()]
         if store is not None:
             post = postman.Postman(self.site, self._mail_server(), store, self._mail_source, instant, self.tell)
@@ -97,6 +98,7 @@ class Daemon:
             await stop.wait()
         finally:
             await self._close(running, store)
+        return 3 if self.failed else 0
 
     async def _close(self, running: list[asyncio.Task[None]], store: Store | None) -> None:
         for task in running:
@@ -173,6 +175,15 @@ class Daemon:
         finally:
             await listener.close()
 
+    async def _core(self, stop: asyncio.Event) -> None:
+        """A core that fails cannot be trusted with its state: end, and let the service manager start afresh."""
+        try:
+            await self.loop.run()
+        except Exception:
+            log.exception("the core failed; ending, to be started anew")
+            self.failed = True
+            stop.set()
+
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run one subsystem; when it fails, say so and start it again. None may take another down."""
         told = ""
@@ -214,5 +225,4 @@ def main(site: Site) -> int:
     except OSError as error:
         log.error("cannot start: %s: %s", error.filename, error.strerror)  # noqa: TRY400
         return 2
-    asyncio.run(daemon.run())
-    return 0
+    return asyncio.run(daemon.run())

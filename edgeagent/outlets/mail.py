@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _QUIT_S = 2.0
 _MAX_ANSWER = 300  # characters of a server's answer that are kept
 
-# ruff: noqa: N818  (each name says what happened)
-
 
 class MailServer(Struct, frozen=True):
     """Where to submit. `address` is a literal address: the agent resolves names itself, per path; `server_name` is the

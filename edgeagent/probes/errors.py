@@ -7,8 +7,6 @@ ProbeUnavailable  (OSError)           the prober cannot be opened
 
 import errno
 
-# ruff: noqa: N818  (each name says what happened)
-
 REASONS = {
     "unroutable": (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENODEV, errno.ENXIO),
     "no-source": (errno.EADDRNOTAVAIL, errno.EINVAL),  # our alias address is gone from the network card

@@ -14,9 +14,6 @@ router's own message.
 """
 
 
-# ruff: noqa: N818  (each name says what happened; an -Error suffix would say less)
-
-
 class RouterError(Exception):
     """Anything of this file."""
 

@@ -4,8 +4,6 @@ StoreUnavailable  (OSError)   `reason` is one of REASONS
 +-- StoreNewer                a newer edgeagent wrote the file; it was not touched
 """
 
-# ruff: noqa: N818  (each name says what happened)
-
 REASONS = {
     "full": "no space is left; free some on the agent's disk",
     "readonly": "it cannot be written; a worn SD card turns read-only: replace it",

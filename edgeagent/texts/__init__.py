@@ -42,7 +42,7 @@ def fault(code: str) -> tuple[str, str, str, str]:
     return en.FAULTS[code]
 
 
-def screen(code: str, **values: Value) -> str:
+def screen(code: str, /, **values: Value) -> str:
     """One line for a person's screen."""
     return en.SCREENS[code].format(**values)
 

@@ -1,0 +1,153 @@
+"""The standing checkers: every scenario is judged by them, from events that the agent had no hand in.
+
+Each returns ``held``, ``not exercised`` or ``broken: ...``. What makes each bite is a control in the scenario's own
+run; see ``controls``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hil import events as seen
+from hil.bench import Event
+
+Checker = Callable[[Sequence[Event]], str]
+HELD, IDLE = "held", "not exercised"
+SWITCH_S = {"7.22": 2.0, "6.49": 5.0}
+# The agent probes these by one path only; a ping to one of them on the other line went astray.
+WAN_TARGETS = ("203.0.113.10", "203.0.113.129", "203.0.113.130")
+LTE_TARGETS = ("203.0.113.131",)
+AUDIENCES = ("customer@", "support@")
+
+
+def p1_one_path(events: Sequence[Event]) -> str:
+    """Clause P1: two seconds (five on 6.49) after the lease no voice packet of the site enters the old line."""
+    if seen.marked(events, "switched") is None:
+        return IDLE
+    strays = 0
+    for name in seen.VOICE_CLASSES:
+        strays += _grown(events, "after switch", "before return", f"wan/up/{name}", "voice_packets")
+    return HELD if strays == 0 else f"broken: {strays} voice packets entered the primary after the switch was over"
+
+
+def p2_never_stranded(events: Sequence[Event]) -> str:
+    """Clause P2: while a path works, no voice packet is lost to a dead line or to a carrier that refuses its source."""
+    if seen.marked(events, "switched") is None:
+        return IDLE
+    lost = 0
+    for line in ("wan", "lte"):
+        for name in seen.VOICE_CLASSES:
+            for reason in ("blackhole", "spoofed", "carrier"):
+                lost += _grown(events, "after switch", "before return", f"{line}/up/{name}", f"dropped_{reason}")
+    return HELD if lost == 0 else f"broken: {lost} voice packets went to a path that could not carry them"
+
+
+def p5_not_without_cause(events: Sequence[Event]) -> str:
+    """Clause P5: no lease is taken before the story gave a cause."""
+    cause_s = seen.marked(events, "cause")
+    taken = [event["t"] for event in seen.leases_taken(events) if cause_s is None or event["t"] < cause_s]
+    started = seen.marked(events, "site up") is not None
+    return f"broken: {len(taken)} failovers without a cause" if taken else HELD if started else IDLE
+
+
+def p10_probes_stay(events: Sequence[Event]) -> str:
+    """Clause P10: a probe of one path never travels by the other, whatever the lease says."""
+    until_s = seen.marked(events, "strays begin") or float("inf")
+    own, strays = _probes(events, until_s)
+    if not own:
+        return IDLE
+    return HELD if not strays else f"broken: {strays} probes on the wrong line"
+
+
+def m1_voice_only(events: Sequence[Event]) -> str:
+    """Clause M1: nothing of the LAN but voice crosses LTE; judged by a marker that a PC sends in every situation."""
+    if not seen.of(events, "bench", "lan attempt"):
+        return IDLE
+    leaked = [event for event in seen.of(events, "emulator", "marked", link="lte") if not event["control"]]
+    count = sum(int(event["bytes"]) for event in leaked)
+    other = _other_classes(events)
+    if count or other:
+        return f"broken: {count} marked bytes, other classes on LTE: {', '.join(sorted(other)) or 'none'}"
+    return HELD
+
+
+def n1_one_of_each(events: Sequence[Event]) -> str:
+    """Clause N1: one "in failover" and one "restored" per audience for each incident, in that order."""
+    if seen.marked(events, "mails due") is None:
+        return IDLE
+    for audience in AUDIENCES:
+        mails = [mail for mail in seen.of(events, "exim", "delivered") if audience in mail["to"]]
+        kinds = [_kind(mail) for mail in mails]
+        if kinds != ["failover", "restored"]:
+            return f"broken: {audience} was sent {', '.join(kinds) or 'nothing'}"
+        if mails[0]["message_id"] not in str(mails[1]["references"]):
+            return f"broken: {audience}'s second mail does not refer to the first"
+    return HELD
+
+
+CHECKERS: dict[str, Checker] = {
+    "M1": m1_voice_only,
+    "N1": n1_one_of_each,
+    "P1": p1_one_path,
+    "P2": p2_never_stranded,
+    "P5": p5_not_without_cause,
+    "P10": p10_probes_stay,
+}
+
+
+def judge(events: Sequence[Event]) -> dict[str, str]:
+    """What every checker says of a run."""
+    return {name: checker(events) for name, checker in CHECKERS.items()}
+
+
+def controls(events: Sequence[Event]) -> dict[str, str]:
+    """Whether the controls of a run bit: a checker that cannot fail proves nothing.
+
+    M1: with the standing rules off, the same attempt leaks. P10: a ping sent on purpose by the wrong path is seen. P5:
+    a line that really dies is left, in scenarios that expect no failover.
+    """
+    found: dict[str, str] = {}
+    if seen.marked(events, "leak control") is not None:
+        leaked = sum(int(event["bytes"]) for event in seen.of(events, "emulator", "marked", link="lte", control=True))
+        found["M1"] = "bit" if leaked else "did not bite: nothing leaked with the rules off"
+    strays_s = seen.marked(events, "strays begin")
+    if strays_s is not None:
+        _, strays = _probes([event for event in events if event["t"] >= strays_s], float("inf"))
+        found["P10"] = "bit" if strays else "did not bite: a ping by the wrong line was not seen"
+    control_s = seen.marked(events, "control cut")
+    if control_s is not None:
+        taken = seen.first(seen.leases_taken(events), control_s)
+        found["P5"] = "bit" if taken else "did not bite: a line that really died was not left"
+    return found
+
+
+def _probes(events: Sequence[Event], until_s: float) -> tuple[int, int]:
+    """Delivered or not: pings to probe targets on their own line, and on the wrong one."""
+    own = strays = 0
+    for event in seen.of(events, "emulator", "flow_started", direction="up", protocol="icmp"):
+        if event["t"] >= until_s or event.get("icmp_type") != 8:
+            continue
+        wrong = LTE_TARGETS if event["link"] == "wan" else WAN_TARGETS
+        right = WAN_TARGETS if event["link"] == "wan" else LTE_TARGETS
+        own += event["dst"] in right
+        strays += event["dst"] in wrong
+    return own, strays
+
+
+def _other_classes(events: Sequence[Event]) -> set[str]:
+    """Classes on LTE from the site that are neither voice nor the agent's own."""
+    control_s = seen.marked(events, "leak control") or float("inf")
+    return {
+        str(event["class"])
+        for event in seen.of(events, "emulator", "flow_started", link="lte", direction="up", verdict="delivered")
+        if event["class"] == "other" and event.get("dport") not in (465, 587) and event["t"] < control_s
+    }
+
+
+def _kind(mail: Event) -> str:
+    """Which notice a mail is; the Message-ID names it."""
+    return next((kind for kind in ("failover", "restored") if f".{kind}." in mail["message_id"]), "something else")
+
+
+def _grown(events: Sequence[Event], before: str, after: str, key: str, counter: str) -> int:
+    return seen.grown(events, before, after, key, counter) or 0

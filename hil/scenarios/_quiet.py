@@ -1,0 +1,40 @@
+"""Stories in which nothing must happen: trouble that is no outage. A line that then really dies is their control."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from hil import events as seen
+from hil.bench import Bench, Event
+from hil.report import Measure, Samples
+from hil.scenario import Scenario
+from hil.scenarios import _steps
+
+MEASURES = (Measure("failovers", "", 0, "equal"), Measure("watched_s", "s", None, "info"))
+
+
+def scenario(
+    name: str, purpose: str, trouble: Callable[[Bench], Awaitable[None]], watched_s: Callable[[Bench], float]
+) -> Scenario:
+    """A scenario that brings the site up, makes ``trouble``, watches, and then really cuts the line."""
+
+    async def story(bench: Bench) -> None:
+        await _steps.quiet_start(bench)
+        await bench.place_call("p4", 10.0)
+        await trouble(bench)
+        bench.observe("trouble begins")
+        await bench.sleep(watched_s(bench))
+        bench.observe("trouble watched")
+        await _steps.really_cut(bench)
+        await bench.capture("end")
+
+    return Scenario(name, purpose, story, figures, MEASURES)
+
+
+def figures(events: Sequence[Event]) -> Samples:
+    """Leases taken between the beginning of the trouble and its end."""
+    begun_s, ended_s = seen.marked(events, "trouble begins"), seen.marked(events, "trouble watched")
+    if begun_s is None or ended_s is None:
+        return {}
+    taken = [event for event in seen.leases_taken(events) if event["t"] < ended_s]
+    return {"failovers": [float(len(taken))], "watched_s": [ended_s - begun_s]}

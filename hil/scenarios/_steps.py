@@ -1,0 +1,63 @@
+"""Steps that several stories share."""
+
+from __future__ import annotations
+
+from hil import events as seen
+from hil.bench import Bench, Event, Match
+from hil.virtual import addresses as plan
+
+SETTLE_S = 8.0
+
+
+def is_site_lease(event: Event) -> bool:
+    """The first byte of the sentence that takes the site's LTE lease."""
+    return bool(seen.leases_taken([event]))
+
+
+def is_release(event: Event) -> bool:
+    """The sentence that gives a lease back."""
+    return bool(seen.leases_removed([event]))
+
+
+def is_bound(user: str, address: str) -> Match:
+    """The registrar accepts a phone at an address."""
+
+    def match(event: Event) -> bool:
+        return seen.registered([event], user, address, 0.0) is not None
+
+    return match
+
+
+async def quiet_start(bench: Bench) -> None:
+    """Bring the site up, let it settle for a seeded while, so that every phase is met."""
+    await bench.start_site()
+    await bench.sleep(SETTLE_S + bench.random.uniform(0, 54.0))
+
+
+async def leak_attempt(bench: Bench, text: str) -> None:
+    """A PC tries to get out; whatever the state, nothing of it may be seen on LTE."""
+    await bench.lan_attempt(text)
+
+
+async def controls(bench: Bench) -> None:
+    """Show that the standing checkers can fail: leak with the rules off, and a ping by the wrong path (M1, P10)."""
+    bench.observe("strays begin")
+    await bench.ping_from_site(plan.NEUTRAL_TARGETS[2])
+    bench.observe("leak control")
+    rows = await bench.router_sentence("/ip/firewall/filter/print")
+    for row in rows:
+        if row.get("comment") == "edgeagent:out-lte-rest":
+            await bench.router_sentence("/ip/firewall/filter/disable", f"=.id={row['.id']}")
+    mark = "=new-routing-mark=edge-lte"
+    await bench.router_sentence(
+        "/ip/firewall/mangle/add", "=chain=prerouting", f"=src-address={plan.PC}", "=action=mark-routing", mark
+    )
+    await bench.lan_attempt("LEAK-CONTROL")
+
+
+async def really_cut(bench: Bench) -> None:
+    """The control of a scenario that expects no failover: a line that really dies is left."""
+    at_s = await bench.cut("wan")
+    bench.observe("cause")
+    bench.observe("control cut", at_s=at_s)
+    await bench.wait(is_site_lease, 20.0, at_s)

@@ -1,0 +1,175 @@
+"""The line dies silently, its link stays up; later it returns. The story the product exists for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from hil import events as seen
+from hil.bench import Bench, Event
+from hil.report import Measure, Samples
+from hil.scenario import Scenario
+from hil.scenarios import _steps
+from hil.virtual import addresses as plan
+
+HOLD_S = 30.0
+AWAY_MAX_S = 170.0
+BACK_S = HOLD_S + 75.0
+IDLE_60S = ("p1", "p5", "p6")
+BINDINGS = {"udp60": "p1", "udp120": "p2", "rfc5626": "p3", "tcp60": "p5", "tls60": "p6"}
+
+MEASURES = (
+    Measure("detection_s", "s", 3.0, "p95"),
+    Measure("switch_s", "s", 0.5, "p95"),
+    Measure("lease_sentences", "", 1, "equal"),
+    Measure("outbound_call_s", "s", 5.0),
+    Measure("udp60_binding_s", "s", 60.0),
+    Measure("udp120_binding_s", "s", 115.0),
+    Measure("rfc5626_binding_s", "s", 60.0),
+    Measure("tcp60_binding_s", "s", None, "info"),
+    Measure("tls60_binding_s", "s", None, "info"),
+    Measure("failover_mails", "", 2, "equal"),
+    Measure("failover_mail_s", "s", 120.0),
+    Measure("restored_mails", "", 2, "equal"),
+    Measure("restored_mail_s", "s", 120.0),
+    Measure("home_s", "s", HOLD_S + 70.0),
+    Measure("home_udp60_s", "s", HOLD_S + 70.0),
+    Measure("uncallable_s", "s", None, "info"),
+    Measure("call_gap_s", "s", 0.1),
+)
+
+
+async def story(bench: Bench) -> None:
+    """Bring up, call, cut, watch the switch, call again, restore, watch everybody come home."""
+    await _steps.quiet_start(bench)
+    await bench.place_call("p4", 10.0)
+    await _steps.leak_attempt(bench, "LEAK-ON-PRIMARY")
+    await bench.sleep(bench.random.uniform(2.0, 4.0))
+    cut_s = await bench.cut("wan")
+    bench.observe("cause")
+    bench.observe("cut", at_s=cut_s)
+    lease = await bench.wait(_steps.is_site_lease, 20.0, cut_s)
+    if lease is None:
+        return
+    await _away(bench, lease["t"])
+    await _back(bench)
+    await _steps.controls(bench)
+
+
+async def _away(bench: Bench, switched_s: float) -> None:
+    bench.observe("switched", at_s=switched_s)
+    await bench.hang_up("p4")
+    answered = await bench.place_call("p4", 30.0)
+    bench.observe("outbound call", at_s=answered)
+    await bench.sleep(max(0.0, switched_s + 5.5 - bench.now()))
+    await bench.capture("after switch")
+    await _steps.leak_attempt(bench, "LEAK-ON-LTE")
+    waits = [
+        bench.wait(_steps.is_bound(user, plan.ROUTER_LTE), AWAY_MAX_S - (bench.now() - switched_s), switched_s)
+        for user in BINDINGS.values()
+    ]
+    await asyncio.gather(*waits)
+    await bench.sleep(bench.random.uniform(1.0, 10.0))
+    await bench.capture("before return")
+
+
+async def _back(bench: Bench) -> None:
+    restored_s = await bench.restore("wan")
+    bench.observe("restored", at_s=restored_s)
+    await bench.reset_gaps()
+    waits = [bench.wait(_steps.is_bound(user, plan.ROUTER_WAN), BACK_S, restored_s) for user in IDLE_60S]
+    await asyncio.gather(*waits)
+    await bench.sleep(max(0.0, restored_s + HOLD_S + 10.0 - bench.now()))
+    await bench.call_gap("call kept")
+    await bench.hang_up("p4")
+    await bench.wait(_steps.is_bound("p4", plan.ROUTER_WAN), 70.0, bench.now())
+    await bench.sleep(2.0)
+    bench.observe("mails due")
+
+
+def figures(events: Sequence[Event]) -> Samples:
+    """Everything from the emulator, the router's wire, Kamailio and exim."""
+    cut = seen.of(events, "bench", "cut")
+    if not cut:
+        return {}
+    cut_s = float(cut[0]["at_s"])
+    samples: Samples = {"failover_mails": [float(len(_mails(events, "failover")))]}
+    lease = seen.first(seen.leases_taken(events), cut_s)
+    if lease is None:
+        return samples
+    switched_s = float(lease["t"])
+    samples["detection_s"] = [switched_s - cut_s]
+    voice = seen.voice_started(events, "lte", switched_s)
+    if voice is not None:
+        samples["switch_s"] = [voice["t"] - switched_s]
+        samples["lease_sentences"] = [float(_lease_sentences(events, cut_s, voice["t"]))]
+    call = seen.of(events, "bench", "outbound call")
+    if call and call[0]["at_s"] is not None:
+        samples["outbound_call_s"] = [call[0]["at_s"] - switched_s]
+    for name, user in BINDINGS.items():
+        bound_s = seen.registered(events, user, plan.ROUTER_LTE, switched_s)
+        if bound_s is not None:
+            samples[f"{name}_binding_s"] = [bound_s - switched_s]
+    samples["failover_mail_s"] = [mail["t"] - switched_s for mail in _mails(events, "failover")]
+    return {**samples, **_figures_back(events)}
+
+
+def _figures_back(events: Sequence[Event]) -> Samples:
+    restored = seen.of(events, "bench", "restored")
+    if not restored:
+        return {}
+    restored_s = float(restored[0]["at_s"])
+    samples: Samples = {"restored_mails": [float(len(_mails(events, "restored")))]}
+    home = {user: seen.registered(events, user, plan.ROUTER_WAN, restored_s) for user in IDLE_60S}
+    if all(home.values()):
+        samples["home_s"] = [max(at_s for at_s in home.values() if at_s is not None) - restored_s]
+    if home["p1"] is not None:
+        samples["home_udp60_s"] = [home["p1"] - restored_s]
+    samples["uncallable_s"] = _uncallable(events, home)
+    released = seen.first(seen.leases_removed(events), restored_s)
+    if released is not None:
+        samples["restored_mail_s"] = [mail["t"] - released["t"] for mail in _mails(events, "restored")]
+    gaps = seen.of(events, "emulator", "max_gaps", label="call kept")
+    if gaps:
+        silences = [gap["max_gap_s"] for gap in gaps[-1]["gaps"] if gap["link"] == "lte" and gap["packets"] > 500]
+        if len(silences) >= 2:  # both directions
+            samples["call_gap_s"] = [max(silences)]
+    return samples
+
+
+def _uncallable(events: Sequence[Event], home: dict[str, float | None]) -> list[float]:
+    """From the release of a phone's own lease to its binding on the primary."""
+    found = []
+    leases = seen.leases_taken(events, seen.PHONE_LEASE)
+    for user, at_s in home.items():
+        address = plan.PHONES[int(user[1]) - 1]
+        taken = [event for event in leases if f"=address={address}" in event["words"]]
+        removed = [
+            event["t"]
+            for event in seen.sentences(events, "/ip/firewall/connection/remove")
+            if taken and at_s is not None and taken[0]["t"] < event["t"] < at_s
+        ]
+        if removed and at_s is not None:
+            found.append(at_s - removed[-1])
+    return found
+
+
+def _mails(events: Sequence[Event], kind: str) -> list[Event]:
+    return [mail for mail in seen.of(events, "exim", "delivered") if f".{kind}." in mail["message_id"]]
+
+
+def _lease_sentences(events: Sequence[Event], since_s: float, until_s: float) -> int:
+    """Sentences that changed leases between the cut and the first voice packet; renewals change nothing."""
+    commands = ("add", "remove")
+    found = [event for name in commands for event in seen.sentences(events, f"/ip/firewall/address-list/{name}")]
+    return sum(1 for event in found if since_s <= event["t"] <= until_s)
+
+
+SCENARIO = Scenario(
+    name="failover-blackhole",
+    purpose="the line dies silently and returns; phones, calls and mails are watched",
+    story=story,
+    figures=figures,
+    measures=MEASURES,
+    breakages=("agent-not-started", "lease-swallowed", "removals-swallowed", "mail-refused"),
+)

@@ -1,0 +1,121 @@
+"""The firewall of the router: compiles the rows when they change, and reads the counters back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hil.virtual.routeros.kernel_nft import (
+    FIREWALL,
+    TABLE,
+    Installed,
+    Ruleset,
+    World,
+    after,
+    compile_firewall,
+    counter_of,
+    fasttrack_counter,
+    list_members,
+    set_lines,
+    transaction,
+)
+from hil.virtual.routeros.kernel_router import Router
+from hil.virtual.routeros.kernel_system import counters, nft
+from hil.virtual.routeros.kernel_values import Numbers, enabled, is_set, name_of
+from hil.virtual.routeros.plane import Row
+
+if TYPE_CHECKING:
+    from hil.virtual.routeros.store import Store
+
+_LIST: Final = "/ip/firewall/address-list"
+
+
+class Firewall:
+    """The four tables and the address lists."""
+
+    def __init__(self, store: Store, router: Router) -> None:
+        self._store = store
+        self._router = router
+        self._connection_marks = Numbers()
+        self._packet_marks = Numbers()
+        self._ruleset: Ruleset | None = None
+        self._installed = Installed()
+
+    @property
+    def learned(self) -> dict[str, str]:
+        """Dynamic nft set -> address list, for the rules that learn addresses."""
+        return {} if self._ruleset is None else self._ruleset.learned
+
+    @property
+    def masquerades(self) -> bool:
+        """Whether any masquerade rule is in force."""
+        rows = enabled(self._store.rows("/ip/firewall/nat"))
+        return any(row.get("action") == "masquerade" for row in rows)
+
+    def connection_mark_name(self, number: int) -> str:
+        """The name of a connection mark."""
+        return self._connection_marks.name(number)
+
+    async def compile(self) -> None:
+        """Make the kernel's table what the rows say, if it is not."""
+        version = self._store.version
+        world = World(
+            version=version,
+            interface_lists=self._interface_lists(),
+            addresses=self._router.source_addresses() if version.startswith("6") else {},
+            routing_marks=self._router.tables.marks,
+            connection_marks=self._connection_marks,
+            packet_marks=self._packet_marks,
+        )
+        menus = {name: self._store.rows(f"/ip/firewall/{name}") for name in FIREWALL}
+        ruleset = compile_firewall(menus, self._store.rows(_LIST), world)
+        if ruleset != self._ruleset:
+            await nft(transaction(ruleset, self._installed))
+            self._ruleset, self._installed = ruleset, after(ruleset)
+
+    async def lists(self) -> None:
+        """Bring only the address lists up to date: one transaction, nothing where nothing differs."""
+        members = list_members(enabled(self._store.rows(_LIST)))
+        if self._ruleset is None:
+            return
+        wanted = {name: members.get(name, ()) for name in self._ruleset.sets}
+        lines: list[str] = []
+        for name, networks in wanted.items():
+            kernel_name = name_of("L", name)
+            lines += set_lines(kernel_name, networks, self._installed.sets.get(kernel_name, ()))
+        if lines:
+            await nft("\n".join(lines) + "\n")
+            self._ruleset.sets = wanted
+            self._installed.sets = {name_of("L", name): networks for name, networks in wanted.items()}
+
+    async def live(self, menu: str) -> dict[str, Row]:
+        """Bytes and packets of every row of one table; the fasttrack rows show what skipped their chain."""
+        values = await counters(TABLE)
+        short = menu.rpartition("/")[2]
+        found: dict[str, Row] = {}
+        for row in self._store.rows(menu):
+            name = counter_of(short, row[".id"])
+            if is_set(row, "dynamic"):
+                name = fasttrack_counter("mangle" if short == "raw" else short, row.get("chain", ""))
+            packets, size = values.get(name, (0, 0))
+            found[row[".id"]] = {"bytes": str(size), "packets": str(packets)}
+        return found
+
+    async def stop(self) -> None:
+        """Take the table away."""
+        await nft(f"add table {TABLE}\ndelete table {TABLE}\n")
+        self._ruleset, self._installed = None, Installed()
+
+    def _interface_lists(self) -> dict[str, frozenset[str]]:
+        own: dict[str, set[str]] = {}
+        for row in enabled(self._store.rows("/interface/list/member")):
+            own.setdefault(row.get("list", ""), set()).add(row.get("interface", ""))
+        found = {name: frozenset(members) for name, members in own.items()}
+        for row in self._store.rows("/interface/list"):
+            name = row.get("name", "")
+            members = set(own.get(name, set()))
+            for other in filter(None, row.get("include", "").split(",")):
+                members |= own.get(other, set())
+            for other in filter(None, row.get("exclude", "").split(",")):
+                members -= own.get(other, set())
+            found[name] = frozenset(members)
+        return found

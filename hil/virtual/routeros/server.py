@@ -1,0 +1,192 @@
+"""The router as a whole: its API ports, its sessions, its reboots."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hil.virtual.routeros.boards import Profile
+from hil.virtual.routeros.engine import Engine
+from hil.virtual.routeros.events import EventLog
+from hil.virtual.routeros.initial import Initial, load
+from hil.virtual.routeros.misbehave import Misbehaviour
+from hil.virtual.routeros.plane import Plane
+from hil.virtual.routeros.session import Session, service_allows
+from hil.virtual.routeros.store import Store
+from hil.virtual.routeros.values import Version
+
+SESSIONS_MAX_V6: Final = 1000  # 6.49 publishes no limit; this only keeps a runaway client from eating the bench
+
+
+@dataclass(frozen=True)
+class RouterOptions:
+    """What one virtual router is made of. Ports of 0 let the system choose; ``tls_port`` None offers no TLS."""
+
+    version: Version
+    profile: Profile = "generic"
+    address: str = "127.0.0.1"
+    port: int | None = 0
+    tls_port: int | None = None
+    tls: ssl.SSLContext | None = None
+    initial: Initial = field(default_factory=dict)
+    user: str = "admin"
+    password: str = ""
+    reboot_s: float = 20.0
+    """How long a reboot takes that a client asked for."""
+
+
+class Router:
+    """A running virtual router."""
+
+    def __init__(self, options: RouterOptions, plane: Plane, log: EventLog) -> None:
+        self.options = options
+        self.log = log
+        self.store = Store(options.version, options.profile)
+        load(self.store, options.initial)
+        self._ensure_user(options.user, options.password)
+        self.plane = plane
+        self.engine = Engine(self.store, plane, log)
+        self.engine.on_reboot = lambda: self.reboot(options.reboot_s)
+        self.misbehaviour = Misbehaviour()
+        self.sessions: dict[int, Session] = {}
+        self.ports: dict[str, int] = {}
+        """The ports bound: ``api`` and, where offered, ``api-ssl``."""
+        self.error: BaseException | None = None
+        """The first defect of this program that a session ran into; the bench must not trust a router that has one."""
+        self._servers: list[asyncio.Server] = []
+        self._handlers: set[asyncio.Task[Any]] = set()
+        self._session_numbers = 0
+        self._rebooting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Bring the plane up and listen."""
+        (await self.engine.start()).add_done_callback(self._task_ended)
+        await self._listen()
+        self.log.write("started", version=self.store.version, profile=self.store.profile, ports=self.ports)
+
+    async def stop(self) -> None:
+        """Stop listening, end every session, undo every effect."""
+        if self._rebooting is not None:
+            self._rebooting.cancel()
+            await asyncio.wait([self._rebooting])
+        await self._hang_up()
+        await self.engine.stop()
+        self.log.write("stopped")
+
+    def reboot(self, down_s: float) -> None:
+        """Begin a reboot: off at once, back after ``down_s`` seconds. A reboot under way is not repeated."""
+        if not self.rebooting:
+            self._rebooting = asyncio.create_task(self._reboot(down_s))
+            self._rebooting.add_done_callback(self._task_ended)
+
+    def policies_of(self, user: str) -> frozenset[str]:
+        """What the group of a user allows now; nothing for an unknown user."""
+        group = next((row["group"] for row in self.store.rows("/user") if row["name"] == user), None)
+        policy = next((row["policy"] for row in self.store.rows("/user/group") if row["name"] == group), "")
+        return frozenset(name for name in policy.split(",") if name and not name.startswith("!"))
+
+    def user_addresses(self, user: str) -> str:
+        """The prefixes a user may log in from, empty for everywhere."""
+        return next((row.get("address", "") for row in self.store.rows("/user") if row["name"] == user), "")
+
+    def failed(self, error: BaseException) -> None:
+        """A session met a defect of this program."""
+        self.error = self.error or error
+        self.log.write("defect", error=repr(error))
+
+    def _ensure_user(self, user: str, password: str) -> None:
+        """The administrator of the bench, unless the initial configuration has its own row for that name."""
+        menu = self.store.menus["/user"]
+        if user in self.store.names("/user"):
+            self.store.set(menu, [user], {"password": password})
+        else:
+            self.store.add(menu, {"name": user, "group": "full", "password": password})
+        self.store.publish()
+
+    async def _reboot(self, down_s: float) -> None:
+        self.log.write("reboot", down_s=down_s)
+        await self._hang_up()
+        await self.engine.stop()
+        self.store.reboot()
+        await asyncio.sleep(down_s)
+        await self.start()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(error)
+
+    async def _hang_up(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for session in list(self.sessions.values()):
+            session.close()
+        if self._handlers:
+            await asyncio.wait(self._handlers)
+
+    async def _listen(self) -> None:
+        wanted: Mapping[str, tuple[int | None, ssl.SSLContext | None]] = {
+            "api": (self.options.port, None),
+            "api-ssl": (self.options.tls_port, self.options.tls),
+        }
+        for service, (port_asked, tls) in wanted.items():
+            if port_asked is None:
+                continue
+            # After a reboot the router is found where it was, also when the system had chosen the port.
+            port = self.ports.get(service, port_asked)
+            server = await asyncio.start_server(self._handler(service), self.options.address, port, ssl=tls)
+            self._servers.append(server)
+            self.ports[service] = server.sockets[0].getsockname()[1]
+            self.store.set_service_port(service, self.ports[service])
+
+    def _handler(self, service: str) -> Any:
+        """A callback for asyncio, whose own type for it is private."""
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._handlers.add(task)
+            try:
+                await self._serve(service, reader, writer)
+            finally:
+                self._handlers.discard(task)
+
+        return handle
+
+    async def _serve(self, service: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        row = next(row for row in self.store.rows("/ip/service") if row["name"] == service)
+        sessions_max = int(row.get("max-sessions", SESSIONS_MAX_V6))
+        peer = str(writer.get_extra_info("peername")[0])
+        open_now = sum(session.service == service for session in self.sessions.values())
+        if not service_allows(row, peer) or open_now >= sessions_max:
+            self.log.write("session_refused", service=service, peer=peer, sessions=open_now)
+            writer.transport.abort()
+            return
+        self._session_numbers += 1
+        session = Session(self, self._session_numbers, service, reader, writer)
+        self.sessions[session.number] = session
+        try:
+            await session.serve()
+        finally:
+            del self.sessions[session.number]
+
+    @property
+    def rebooting(self) -> bool:
+        """Whether a reboot is under way."""
+        return self._rebooting is not None and not self._rebooting.done()
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """What ``hello`` on the control socket tells."""
+        error: Sequence[str] = () if self.error is None else (repr(self.error),)
+        return {
+            "version": self.store.version,
+            "profile": self.store.profile,
+            "ports": dict(self.ports),
+            "sessions": len(self.sessions),
+            "rebooting": self.rebooting,
+            "defects": list(error),
+        }

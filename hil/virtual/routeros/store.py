@@ -1,0 +1,449 @@
+"""The rows of every menu: order, ids, defaults, lapses. No sockets, no effect on any kernel."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from hil.virtual.routeros.boards import Profile, factory_rows, nameplate
+from hil.virtual.routeros.derived import FASTTRACK_DUMMIES, derived_values
+from hil.virtual.routeros.menus import MENUS, Menu
+from hil.virtual.routeros.plane import Row, Trap
+from hil.virtual.routeros.values import Version, format_time_s, parse_time_s
+
+LOG_ROWS_MAX: Final = 1000  # the factory setting of the router's memory log
+HISTORY_ROWS_MAX: Final = 100
+
+INTERFACES: Final = "/interface"
+# Menus that show some of the rows of /interface, under the same ids, and what both show.
+INTERFACE_VIEWS: Final[Mapping[str, str]] = {"/interface/ethernet": "ether", "/interface/bridge": "bridge"}
+INTERFACE_SHARED: Final = ("name", "default-name", "comment", "disabled", "mtu", "l2mtu", "mac-address")
+ADDRESS_LIST: Final = "/ip/firewall/address-list"
+_INTERFACE_FAMILY: Final = (INTERFACES, *INTERFACE_VIEWS)
+
+
+@dataclass
+class Entry:
+    """One row as the store keeps it."""
+
+    id: str
+    values: Row
+    dynamic: bool = False
+    builtin: bool = False
+    deadline_s: float | None = None
+    """When the row lapses, on the store's clock."""
+
+
+@dataclass
+class _Table:
+    entries: list[Entry] = field(default_factory=list)
+    next_id: int = 1
+
+
+class Store:
+    """Rows and settings of one router. Values are the text the API shows."""
+
+    def __init__(
+        self,
+        version: Version,
+        profile: Profile,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.version: Version = version
+        self.profile: Profile = profile
+        self.clock = clock
+        self.booted_s = clock()
+        self.menus: Mapping[str, Menu] = MENUS[version]
+        self.runner: Callable[[Mapping[str, str] | list[str]], Awaitable[list[Row]]] | None = None
+        """Executes a sentence as the local administrator; set by the command engine."""
+        self._tables: dict[str, _Table] = {path: _Table() for path, menu in self.menus.items() if not menu.single}
+        self._settings: dict[str, Row] = {
+            path: dict(menu.defaults) for path, menu in self.menus.items() if menu.single
+        } | nameplate(version, profile)
+        self._watchers: dict[str, list[Callable[[Row], None]]] = {}
+        self._unpublished: list[tuple[str, Row]] = []
+        for path, rows in factory_rows(version, profile).items():
+            for row in rows:
+                values = derived_values(version, path, {**self.menus[path].defaults, **row})
+                self._insert(path, values, builtin=path != "/interface/bridge")
+            self._settle(path)
+
+    # Reading
+
+    def rows(self, menu: str) -> list[Row]:
+        """Ordered copies of the rows of a menu, each with ``.id``, ``disabled`` and ``dynamic``."""
+        return [self.row(menu, entry) for entry in self._table(menu).entries]
+
+    def row(self, menu: str, entry: Entry) -> Row:
+        """One row as :meth:`rows` gives it; a lapsing row tells the time it has left."""
+        secret = self.menus[menu].secret
+        row = {".id": entry.id, **{name: value for name, value in entry.values.items() if name not in secret}}
+        row.setdefault("disabled", "false")
+        row["dynamic"] = "true" if entry.dynamic else "false"
+        if entry.deadline_s is not None:
+            row["timeout"] = format_time_s(max(0.0, entry.deadline_s - self.clock()))
+        return row
+
+    def single(self, menu: str) -> Row:
+        """The record of a settings menu."""
+        record = dict(self._settings[menu])
+        if menu == "/system/resource":
+            record["uptime"] = format_time_s(self.clock() - self.booted_s)
+        elif menu == "/system/clock":
+            record |= {"date": self.wall_time().rpartition(" ")[0], "time": self.wall_time().rpartition(" ")[2]}
+            record["gmt-offset"] = "+00:00"
+        return record
+
+    def names(self, menu: str) -> Collection[str]:
+        """The names in a menu, for references; empty for a menu this version lacks."""
+        table = self._tables.get(menu)
+        return () if table is None else {entry.values["name"] for entry in table.entries if "name" in entry.values}
+
+    def find(self, menu: str, reference: str) -> Entry:
+        """The row with this ``.id``, or, where rows have names, with this name."""
+        for entry in self._table(menu).entries:
+            if entry.id == reference.upper() or entry.values.get("name") == reference:
+                return entry
+        raise Trap("no such item", 0)
+
+    def password_of(self, user: str) -> str | None:
+        """The password of an enabled user, None where there is no such user."""
+        for entry in self._table("/user").entries:
+            if entry.values["name"] == user and entry.values.get("disabled") != "true":
+                return entry.values.get("password", "")
+        return None
+
+    def wall_time(self) -> str:
+        """Date and time as this version prints them."""
+        now = datetime.now(UTC)
+        return now.strftime("%b/%d/%Y %H:%M:%S" if self.version == "6.49" else "%Y-%m-%d %H:%M:%S").lower()
+
+    async def sentence(self, words: Mapping[str, str] | list[str]) -> list[Row]:
+        """Execute a command as the local administrator: its rows, a returned value last under ``ret``.
+
+        Either API words (``["/ip/route/add", "=gateway=..."]``) or a mapping with the path under ``"command"``. Raises
+        Trap where the router refuses. Not to be awaited from within ``Plane.changed``: it waits for the same turn.
+        """
+        if self.runner is None:
+            raise RuntimeError("this store is not connected to a command engine; create an Engine for it first")
+        return await self.runner(words)
+
+    # Rows that the plane owns
+
+    def add_dynamic(self, menu: str, row: Row) -> str:
+        """Add a row that no user wrote (connected route, DHCP address); its ``.id``."""
+        values = {name: value for name, value in row.items() if name not in (".id", "dynamic")}
+        entry = self._insert(menu, values, dynamic=True)
+        self.tell(menu, self.row(menu, entry))
+        return entry.id
+
+    def update_dynamic(self, menu: str, row_id: str, changes: Row) -> None:
+        """Change properties of a row; listeners are told if anything differs."""
+        entry = self.find(menu, row_id)
+        if any(entry.values.get(name) != value for name, value in changes.items()):
+            entry.values.update(changes)
+            self.tell(menu, self.row(menu, entry))
+
+    def remove_dynamic(self, menu: str, row_id: str) -> None:
+        """Remove a row; removing one that has gone already is no error."""
+        entries = self._table(menu).entries
+        for entry in entries:
+            if entry.id == row_id:
+                entries.remove(entry)
+                self.tell(menu, {".id": entry.id, ".dead": "yes"})
+                return
+
+    def append_log(self, topics: str, message: str) -> None:
+        """Write a line to /log; the oldest lines fall out."""
+        self._append("/log", {"time": self.wall_time(), "topics": topics, "message": message}, LOG_ROWS_MAX)
+
+    def append_history(self, action: str, user: str) -> None:
+        """Note a change in /system/history."""
+        row = {"action": action, "by": user, "policy": "write", "time": self.wall_time()}
+        self._append("/system/history", row, HISTORY_ROWS_MAX)
+
+    def set_service_port(self, service: str, port: int) -> None:
+        """Show the port a service was really bound to."""
+        self.find("/ip/service", service).values["port"] = str(port)
+
+    # Writes; the engine publishes them once the plane has accepted them
+
+    def add(self, menu: Menu, values: Row, place_before: str | None = None) -> str:
+        """Add a row; its ``.id``."""
+        values = {**menu.defaults, **self._without_empty(menu, values)}
+        if menu.auto_name and "name" not in values:
+            values["name"] = self._free_name(menu)
+        timeout = values.pop("timeout", None)
+        dynamic = values.pop("dynamic", "false") == "true"
+        values = derived_values(self.version, menu.path, values)
+        if menu.path == ADDRESS_LIST:
+            values["creation-time"] = self.wall_time()
+        self._refuse_duplicate(menu, values, None)
+        place = None if place_before is None else self._place(menu, place_before)
+        entry = self._insert(menu.path, values, dynamic=dynamic, place=place)
+        self._set_timeout(entry, timeout)
+        self._wrote(menu.path, [entry])
+        return entry.id
+
+    def set(self, menu: Menu, references: Sequence[str], values: Row) -> None:
+        """Change properties of rows; a text set to nothing goes away."""
+        entries = [self.find(menu.path, reference) for reference in references]
+        for entry in entries:
+            self._refuse_dynamic(menu, entry, "change")
+            changed = {**entry.values, **values}
+            timeout = changed.pop("timeout", None)
+            changed.pop("dynamic", None)
+            changed = derived_values(self.version, menu.path, self._without_empty(menu, changed))
+            self._refuse_duplicate(menu, changed, entry)
+            entry.values = changed
+            self._set_timeout(entry, timeout)
+        self._wrote(menu.path, entries)
+
+    def unset(self, menu: Menu, references: Sequence[str], name: str) -> None:
+        """Take a property away, or put its default back."""
+        if name not in menu.fields:
+            raise Trap("input does not match any value of value-name", 1)
+        entries = [self.find(menu.path, reference) for reference in references]
+        for entry in entries:
+            self._refuse_dynamic(menu, entry, "change")
+            entry.values.pop(name, None)
+            if name in menu.defaults:
+                entry.values[name] = menu.defaults[name]
+        self._wrote(menu.path, entries)
+
+    def remove(self, menu: Menu, references: Sequence[str]) -> None:
+        """Remove rows: all of them, or none where one does not exist."""
+        table = self._table(menu.path)
+        entries = [self.find(menu.path, reference) for reference in references]
+        for entry in entries:
+            if entry.builtin:
+                raise Trap("failure: can not remove builtin")
+            self._refuse_dynamic(menu, entry, "remove")
+        for entry in entries:
+            # A row named twice in one command is removed once.
+            if entry in table.entries:
+                table.entries.remove(entry)
+                self._unpublished.append((menu.path, {".id": entry.id, ".dead": "yes"}))
+        self._settle(menu.path)
+
+    def move(self, menu: Menu, references: Sequence[str], destination: str | None) -> None:
+        """Move rows before another one, or to the end."""
+        entries = [self.find(menu.path, reference) for reference in references]
+        for entry in entries:
+            if entry.dynamic or entry.builtin:
+                raise Trap("failure: can not move/place before builtin/dynamic")
+        target = None if destination is None else self._table(menu.path).entries[self._place(menu, destination)]
+        if target in entries:
+            raise Trap("failure: can not move an item before itself")
+        kept = [entry for entry in self._table(menu.path).entries if entry not in entries]
+        place = len(kept) if target is None else kept.index(target)
+        self._table(menu.path).entries = [*kept[:place], *entries, *kept[place:]]
+        self._wrote(menu.path, entries)
+
+    def set_single(self, menu: Menu, values: Row) -> None:
+        """Change settings."""
+        self._settings[menu.path].update(values)
+
+    def publish(self) -> None:
+        """Tell listeners what the last write changed."""
+        unpublished, self._unpublished = self._unpublished, []
+        for menu, row in unpublished:
+            self.tell(menu, row)
+
+    def snapshot(self, menus: Iterable[str]) -> tuple[dict[str, _Table], dict[str, Row]]:
+        """Copies of these menus, for :meth:`restore`."""
+        chosen = self.touched_with(menus)
+        return (
+            {path: copy.deepcopy(table) for path, table in self._tables.items() if path in chosen},
+            {path: dict(record) for path, record in self._settings.items() if path in chosen},
+        )
+
+    def restore(self, before: tuple[dict[str, _Table], dict[str, Row]]) -> None:
+        """Undo what was written since the snapshot."""
+        self._tables.update(before[0])
+        self._settings.update(before[1])
+        self._unpublished.clear()
+
+    def touched_with(self, menus: Iterable[str]) -> frozenset[str]:
+        """The menus whose rows a write to ``menus`` may change."""
+        chosen = set(menus)
+        if chosen & set(_INTERFACE_FAMILY):
+            chosen |= set(_INTERFACE_FAMILY)
+        if "/ip/firewall/filter" in chosen:
+            chosen |= set(FASTTRACK_DUMMIES)
+        return frozenset(chosen)
+
+    # Time
+
+    def next_deadline_s(self) -> float | None:
+        """When the next row lapses, on the store's clock."""
+        deadlines = [entry.deadline_s for entry in self._table(ADDRESS_LIST).entries if entry.deadline_s is not None]
+        return min(deadlines, default=None)
+
+    def lapse(self) -> list[Row]:
+        """Remove the address-list rows whose time has run out; the rows removed."""
+        now = self.clock()
+        table = self._table(ADDRESS_LIST)
+        gone = [entry for entry in table.entries if entry.deadline_s is not None and entry.deadline_s <= now]
+        for entry in gone:
+            table.entries.remove(entry)
+            self.tell(ADDRESS_LIST, {".id": entry.id, ".dead": "yes"})
+        return [self.row(ADDRESS_LIST, entry) for entry in gone]
+
+    def reboot(self) -> None:
+        """Forget what a power cut forgets: dynamic rows, logs, ids."""
+        self.booted_s = self.clock()
+        for table in self._tables.values():
+            table.entries = [entry for entry in table.entries if not entry.dynamic or entry.builtin]
+        for path in ("/log", "/system/history", "/user/active"):
+            self._table(path).entries.clear()
+        for path, table in self._tables.items():
+            if path not in _INTERFACE_FAMILY:
+                _renumber([table])
+        self._renumber_interfaces()
+        self._settle("/ip/firewall/filter")
+        self._unpublished.clear()
+
+    def watch(self, menu: str, callback: Callable[[Row], None]) -> Callable[[], None]:
+        """Call back with every row of ``menu`` that changes or dies; returns the way to stop it."""
+        watchers = self._watchers.setdefault(menu, [])
+        watchers.append(callback)
+        return lambda: watchers.remove(callback)
+
+    def tell(self, menu: str, row: Row) -> None:
+        """Tell listeners that a row of ``menu`` is now like this."""
+        for callback in list(self._watchers.get(menu, ())):
+            callback(dict(row))
+
+    # Helpers
+
+    def _table(self, menu: str) -> _Table:
+        return self._tables[menu]
+
+    def _insert(
+        self, menu: str, values: Row, *, dynamic: bool = False, builtin: bool = False, place: int | None = None
+    ) -> Entry:
+        # The three interface menus number their rows together, as the same interface shows in two of them.
+        numbering = self._table(INTERFACES if menu in _INTERFACE_FAMILY else menu)
+        table = self._table(menu)
+        entry = Entry(f"*{numbering.next_id:X}", dict(values), dynamic, builtin)
+        numbering.next_id += 1
+        table.entries.insert(len(table.entries) if place is None else place, entry)
+        return entry
+
+    def _append(self, menu: str, row: Row, rows_max: int) -> None:
+        entry = self._insert(menu, row)
+        del self._table(menu).entries[:-rows_max]
+        self.tell(menu, self.row(menu, entry))
+
+    def _wrote(self, menu: str, entries: Sequence[Entry]) -> None:
+        self._settle(menu)
+        self._unpublished += [(menu, self.row(menu, entry)) for entry in entries]
+
+    def _settle(self, menu: str) -> None:
+        """Bring along what follows from a write: the other view of an interface, the fasttrack counters."""
+        if menu in _INTERFACE_FAMILY:
+            self._settle_interfaces(menu)
+        if menu == "/ip/firewall/filter":
+            self._settle_dummies()
+
+    def _settle_interfaces(self, written: str) -> None:
+        interfaces = self._table(INTERFACES)
+        known = {entry.id: entry for entry in interfaces.entries}
+        if written == INTERFACES:
+            for view in INTERFACE_VIEWS:
+                for entry in self._table(view).entries:
+                    _share(known[entry.id].values, entry.values)
+            return
+        kind, shown = INTERFACE_VIEWS[written], {entry.id: entry for entry in self._table(written).entries}
+        for entry in shown.values():
+            if entry.id not in known:
+                known[entry.id] = Entry(entry.id, {"name": "", "type": kind}, entry.dynamic)
+                interfaces.entries.append(known[entry.id])
+            _share(entry.values, known[entry.id].values)
+        interfaces.entries = [
+            entry for entry in interfaces.entries if entry.id in shown or entry.values.get("type") != kind
+        ]
+
+    def _settle_dummies(self) -> None:
+        """Rows that carry the fasttrack counters stand at the head while a fasttrack rule is enabled."""
+        wanted = any(
+            entry.values.get("action") == "fasttrack-connection" and entry.values.get("disabled") != "true"
+            for entry in self._table("/ip/firewall/filter").entries
+        )
+        for menu, dummies in FASTTRACK_DUMMIES.items():
+            present = [entry for entry in self._table(menu).entries if entry.builtin]
+            if wanted and not present:
+                for place, values in enumerate(dummies):
+                    self._insert(menu, dict(values), dynamic=True, builtin=True, place=place)
+            elif not wanted:
+                for entry in present:
+                    self._table(menu).entries.remove(entry)
+
+    def _place(self, menu: Menu, reference: str) -> int:
+        entry = self.find(menu.path, reference)
+        if entry.dynamic or entry.builtin:
+            raise Trap("failure: can not move/place before builtin/dynamic")
+        return self._table(menu.path).entries.index(entry)
+
+    def _refuse_dynamic(self, menu: Menu, entry: Entry, verb: str) -> None:
+        # Address-list entries are the one kind of dynamic row that users may touch.
+        if entry.dynamic and menu.path != ADDRESS_LIST:
+            raise Trap(f"failure: can not {verb} dynamic")
+
+    def _refuse_duplicate(self, menu: Menu, values: Row, itself: Entry | None) -> None:
+        if not menu.unique:
+            return
+        key = [values.get(name) for name in menu.unique]
+        for entry in self._table(menu.path).entries:
+            if entry is not itself and [entry.values.get(name) for name in menu.unique] == key:
+                raise Trap(menu.duplicate)
+
+    def _set_timeout(self, entry: Entry, timeout: str | None) -> None:
+        if timeout is None:
+            return
+        # Zero is taken as "no timeout"; what a real router does with it is not documented.
+        seconds = parse_time_s(timeout)
+        entry.deadline_s = self.clock() + seconds if seconds else None
+        entry.dynamic = bool(seconds)
+
+    @staticmethod
+    def _without_empty(menu: Menu, values: Row) -> Row:
+        return {name: value for name, value in values.items() if value or name in menu.defaults}
+
+    def _free_name(self, menu: Menu) -> str:
+        taken, number = self.names(menu.path), 1
+        while f"{menu.auto_name}{number}" in taken:
+            number += 1
+        return f"{menu.auto_name}{number}"
+
+    def _renumber_interfaces(self) -> None:
+        before = [entry.id for entry in self._table(INTERFACES).entries]
+        _renumber([self._table(INTERFACES)])
+        renamed = dict(zip(before, (entry.id for entry in self._table(INTERFACES).entries), strict=True))
+        for view in INTERFACE_VIEWS:
+            for entry in self._table(view).entries:
+                entry.id = renamed[entry.id]
+
+
+def _share(source: Row, target: Row) -> None:
+    for name in INTERFACE_SHARED:
+        if name in source:
+            target[name] = source[name]
+        elif name == "comment":
+            target.pop(name, None)
+
+
+def _renumber(tables: Sequence[_Table]) -> None:
+    """Number the rows anew so that no row keeps its id, while old ids may well name other rows."""
+    for table in tables:
+        start = 1
+        while any(entry.id == f"*{start + index:X}" for index, entry in enumerate(table.entries)):
+            start += 1
+        for index, entry in enumerate(table.entries):
+            entry.id = f"*{start + index:X}"
+        table.next_id = start + len(table.entries)

@@ -1,0 +1,110 @@
+"""Configuration of the virtual site: the router as its owner has it, and the agent's site.toml.
+
+The router boots with what the factory configures (fasttrack, masquerade out of the WAN list, a firewall), its uplinks
+with fixed addresses. Nothing of the product is in it; that comes by ``edgeagent provision``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hil.virtual import addresses as plan
+
+AGENT_USER = "edgeagent"
+AGENT_PASSWORD = "agent-password-of-the-bench"  # noqa: S105  (the router lives in a namespace of the bench only)
+MAIL_LOGIN, MAIL_PASSWORD = "site-000123", "bench-secret"
+CUSTOMER, SUPPORT = "customer@provider.example", "support@provider.example"
+
+
+def router_configuration(profile: str) -> dict[str, Any]:
+    """The boot configuration of a router whose owner has both uplinks in place."""
+    wan, lte = plan.UPLINK_PORTS[profile]
+    known = "established,related"
+    return {
+        "/interface/list": [{"name": "WAN"}, {"name": "LAN"}],
+        "/interface/list/member": [{"list": "WAN", "interface": wan}, {"list": "LAN", "interface": plan.BRIDGE}],
+        "/ip/address": [
+            {"address": f"{plan.ROUTER_LAN}/24", "interface": plan.BRIDGE},
+            {"address": f"{plan.ROUTER_WAN}/24", "interface": wan},
+            {"address": f"{plan.ROUTER_LTE}/24", "interface": lte},
+        ],
+        "/ip/route": [{"dst-address": "0.0.0.0/0", "gateway": plan.ISP_GATEWAY}],
+        "/ip/firewall/filter": [
+            {"chain": "input", "action": "accept", "connection-state": known},
+            {"chain": "input", "action": "accept", "protocol": "icmp"},
+            {"chain": "input", "action": "drop", "in-interface-list": "!LAN"},
+            {"chain": "forward", "action": "fasttrack-connection", "connection-state": known},
+            {"chain": "forward", "action": "accept", "connection-state": known},
+            {"chain": "forward", "action": "drop", "connection-state": "invalid"},
+        ],
+        "/ip/firewall/nat": [{"chain": "srcnat", "action": "masquerade", "out-interface-list": "WAN"}],
+        "/user/group": [{"name": "edgeagent", "policy": "api,read,write,test"}],
+        "/user": [{"name": AGENT_USER, "group": "edgeagent", "password": AGENT_PASSWORD, "address": plan.PI}],
+    }
+
+
+def write_agent_site(folder: Path, profile: str, certificate: Path, mail_ca: Path, hold_s: float) -> Path:
+    """Write site.toml and the files it names into ``folder``; returns its path."""
+    wan, lte = plan.UPLINK_PORTS[profile]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, secret in (("router.password", AGENT_PASSWORD), ("mail.password", MAIL_PASSWORD)):
+        path = folder / name
+        path.touch(mode=0o600)
+        path.write_text(secret)
+    targets = [plan.SBC, *plan.NEUTRAL_TARGETS[:2]]
+    text = f"""format = 1
+
+[site]
+id = "{MAIL_LOGIN}"
+name = "The virtual site"
+timezone = "America/Chicago"
+
+[agent]
+address = "{plan.PI}"
+alias_prefix = "{plan.ALIAS_PREFIX}"
+state_folder = "{folder / "state"}"
+control_socket = "{folder / "control.sock"}"
+
+[router]
+address = "{plan.ROUTER_LAN}"
+user = "{AGENT_USER}"
+password_file = "{folder / "router.password"}"
+certificate = "{certificate}"
+lan_interface = "{plan.BRIDGE}"
+alias_address = "{plan.ROUTER_ALIAS}"
+
+[path.primary]
+interface = "{wan}"
+gateway = "{plan.ISP_GATEWAY}"
+source = "{plan.ALIAS_PRIMARY}"
+targets = {targets!r}
+
+[path.lte]
+interface = "{lte}"
+gateway = "{plan.CARRIER_GATEWAY}"
+source = "{plan.ALIAS_LTE}"
+targets = ["{plan.NEUTRAL_TARGETS[2]}"]
+
+[provider]
+registrar = "{plan.SBC}"
+prefixes = ["{plan.VOICE_PREFIX}"]
+
+[mail]
+server = "{plan.MAIL_SERVER}"
+port = 465
+security = "tls"
+server_name = "mail.provider.example"
+user = "{MAIL_LOGIN}"
+password_file = "{folder / "mail.password"}"
+ca_file = "{mail_ca}"
+sender = "failover@provider.example"
+customer = ["{CUSTOMER}"]
+support = ["{SUPPORT}"]
+
+[failback]
+hold_s = {hold_s}
+"""
+    path = folder / "site.toml"
+    path.write_text(text.replace("'", '"'))
+    return path
