@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hil.bench import Event
+from hil.bench import BenchBroken, Event
 
 SITE_LEASE = "edge-lte-site"
 PHONE_LEASE = "edge-lte-phone"
@@ -15,17 +16,26 @@ VOICE_CLASSES = ("sip", "rtp", "rtcp")
 
 
 def load(path: Path) -> list[Event]:
-    """All events of a file, by time."""
-    events: list[Event] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not a JSON object: {error}") from None
-        if not isinstance(entry, dict) or not isinstance(entry.get("t"), int | float):
-            raise TypeError(f"{path}, line {number}: an event needs a time t in seconds")
-        events.append(entry)
+    """All events of a file, by time. ValueError says in which line something is wrong."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    events = [_event(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line]
     return sorted(events, key=lambda event: float(event["t"]))
+
+
+def _event(line: str, where: str) -> Event:
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not a JSON object: {error}") from None
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: not a JSON object")  # noqa: TRY004  (one kind of error for every bad file)
+    time_s = entry.get("t")
+    if isinstance(time_s, bool) or not isinstance(time_s, int | float) or not math.isfinite(time_s):
+        raise ValueError(f"{where}: an event needs a time t in seconds")
+    for name in ("source", "event"):
+        if not isinstance(entry.get(name), str):
+            raise ValueError(f"{where}: an event needs a {name}")  # noqa: TRY004  (as above)
+    return entry
 
 
 def of(events: Iterable[Event], source: str, event: str, **fields: Any) -> list[Event]:
@@ -64,6 +74,30 @@ def leases_taken(events: Iterable[Event], name: str = SITE_LEASE) -> list[Event]
     return sentences(events, "/ip/firewall/address-list/add", f"list={name}")
 
 
+def lease_ends(events: Sequence[Event], name: str) -> dict[str, float]:
+    """When the lease of each address on a list was given back, by the ids that the router gave and took."""
+    rows: dict[str, str] = {}
+    for taken in leases_taken(events, name):
+        key = {"session": taken["session"], "sentence": taken["sentence"]}
+        reply = first(of(events, "router", "reply", **key), taken["t"])
+        if reply is not None and "ret" in reply:
+            rows[reply["ret"]] = next(
+                word[len("=address=") :] for word in taken["words"] if word.startswith("=address=")
+            )
+    ends: dict[str, float] = {}
+    for removed in leases_removed(events):
+        for row_id in _value(removed, ".id").split(","):
+            if row_id in rows:
+                ends[rows[row_id]] = float(removed["t"])
+    return ends
+
+
+def _value(sentence: Event, name: str) -> str:
+    """The value of one attribute of a sentence; empty where it has none."""
+    words = (word for word in sentence["words"] if word.startswith(f"={name}="))
+    return str(next(words, f"={name}="))[len(name) + 2 :]
+
+
 def leases_removed(events: Iterable[Event]) -> list[Event]:
     """The sentences that give leases back."""
     return sentences(events, "/ip/firewall/address-list/remove")
@@ -94,4 +128,9 @@ def grown(events: Sequence[Event], before: str, after: str, key: str, counter: s
     first_totals, last_totals = totals(events, before), totals(events, after)
     if not first_totals or not last_totals:
         return None
-    return last_totals.get(key, {}).get(counter, 0) - first_totals.get(key, {}).get(counter, 0)
+    more = int(last_totals.get(key, {}).get(counter, 0)) - int(first_totals.get(key, {}).get(counter, 0))
+    if more < 0:
+        raise BenchBroken(
+            f"{key} {counter} shrank by {-more} between {before!r} and {after!r}: the counters were reset"
+        )
+    return more

@@ -14,6 +14,9 @@ from edgeagent.core.facts import Flow, FlowsSeen
 from edgeagent.core.settings import FailbackSettings, FlowSettings
 
 BURST_S = 8.0  # a refusal, a challenge and the answer to it are one refresh, as is one retransmission
+# The smallest REGISTER is larger, keep-alives (STUN 48 bytes, CRLF 32) are smaller. They must not count: after a
+# keep-alive that finds another address a phone waits half a minute or more to register (RFC 5626 section 4.5).
+REFRESH_BYTES = 250
 CALL_EDGE_S = 10.0  # signalling so close to a call is the call's
 SPOKE_MAX = 4
 
@@ -127,7 +130,7 @@ def _phone_seen(
     for flow in flows:
         sent, received = _grown(flow, counts)
         if not flow.media:
-            phone = _signalled(phone, sent > 0, received > 0, at_s - (flow.idle_s or 0.0))
+            phone = _signalled(phone, sent >= REFRESH_BYTES, received > 0, at_s - (flow.idle_s or 0.0))
         elif min(sent, received) / elapsed_s >= settings.busy_bytes_per_s:
             phone = replace(phone, busy_s=at_s)
     return phone

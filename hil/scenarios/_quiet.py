@@ -10,7 +10,12 @@ from hil.report import Measure, Samples
 from hil.scenario import Scenario
 from hil.scenarios import _steps
 
-MEASURES = (Measure("failovers", "", 0, "equal"), Measure("watched_s", "s", None, "info"))
+MEASURES = (
+    Measure("failovers", "", 0, "equal"),
+    Measure("watched_s", "s", None, "info"),
+    Measure("packets_dropped", "", None, "info"),
+)
+BREAKAGES = ("agent-not-started", "lease-swallowed")
 
 
 def scenario(
@@ -23,12 +28,14 @@ def scenario(
         await bench.place_call("p4", 10.0)
         await trouble(bench)
         bench.observe("trouble begins")
+        await bench.capture("trouble begins")
         await bench.sleep(watched_s(bench))
+        await bench.capture("trouble watched")
         bench.observe("trouble watched")
         await _steps.really_cut(bench)
         await bench.capture("end")
 
-    return Scenario(name, purpose, story, figures, MEASURES)
+    return Scenario(name, purpose, story, figures, MEASURES, breakages=BREAKAGES)
 
 
 def figures(events: Sequence[Event]) -> Samples:
@@ -37,4 +44,14 @@ def figures(events: Sequence[Event]) -> Samples:
     if begun_s is None or ended_s is None:
         return {}
     taken = [event for event in seen.leases_taken(events) if event["t"] < ended_s]
-    return {"failovers": [float(len(taken))], "watched_s": [ended_s - begun_s]}
+    dropped = [
+        seen.grown(events, "trouble begins", "trouble watched", f"wan/{way}/{name}", counter) or 0
+        for way in ("up", "down")
+        for name in ("icmp", "sip", "rtp", "rtcp")
+        for counter in ("dropped_loss", "dropped_filter")
+    ]
+    return {
+        "failovers": [float(len(taken))],
+        "watched_s": [ended_s - begun_s],
+        "packets_dropped": [float(sum(dropped))],
+    }

@@ -253,6 +253,9 @@ class Session:
         if not ({"mute", "drop_after"} & asked.faults.keys()):
             self._write(asked, words)
         if outcome is not None:
+            row_id = next((word[len("=ret=") :] for word in words if word.startswith("=ret=*")), None)
+            if row_id is not None:
+                details["ret"] = row_id  # a new row's id, so that the bench can tell later whose row was removed
             self._outcome(asked, "mute" if "mute" in asked.faults else outcome, **details)
         await self._writer.drain()
 

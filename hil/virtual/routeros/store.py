@@ -177,7 +177,7 @@ class Store:
         values = {**menu.defaults, **self._without_empty(menu, values)}
         if menu.auto_name and "name" not in values:
             values["name"] = self._free_name(menu)
-        timeout = values.pop("timeout", None)
+        lapse = self._take_lapse(menu, values)
         dynamic = values.pop("dynamic", "false") == "true"
         values = derived_values(self.version, menu.path, values)
         if menu.path == ADDRESS_LIST:
@@ -185,7 +185,7 @@ class Store:
         self._refuse_duplicate(menu, values, None)
         place = None if place_before is None else self._place(menu, place_before)
         entry = self._insert(menu.path, values, dynamic=dynamic, place=place)
-        self._set_timeout(entry, timeout)
+        self._set_lapse(entry, lapse)
         self._wrote(menu.path, [entry])
         return entry.id
 
@@ -195,12 +195,12 @@ class Store:
         for entry in entries:
             self._refuse_dynamic(menu, entry, "change")
             changed = {**entry.values, **values}
-            timeout = changed.pop("timeout", None)
+            lapse = self._take_lapse(menu, changed)
             changed.pop("dynamic", None)
             changed = derived_values(self.version, menu.path, self._without_empty(menu, changed))
             self._refuse_duplicate(menu, changed, entry)
             entry.values = changed
-            self._set_timeout(entry, timeout)
+            self._set_lapse(entry, lapse)
         self._wrote(menu.path, entries)
 
     def unset(self, menu: Menu, references: Sequence[str], name: str) -> None:
@@ -403,11 +403,16 @@ class Store:
             if entry is not itself and [entry.values.get(name) for name in menu.unique] == key:
                 raise Trap(menu.duplicate)
 
-    def _set_timeout(self, entry: Entry, timeout: str | None) -> None:
-        if timeout is None:
+    @staticmethod
+    def _take_lapse(menu: Menu, values: Row) -> str | None:
+        """The time after which an address-list row goes away; in every other menu a timeout is a plain property."""
+        return values.pop("timeout", None) if menu.path == ADDRESS_LIST else None
+
+    def _set_lapse(self, entry: Entry, lapse: str | None) -> None:
+        if lapse is None:
             return
         # Zero is taken as "no timeout"; what a real router does with it is not documented.
-        seconds = parse_time_s(timeout)
+        seconds = parse_time_s(lapse)
         entry.deadline_s = self.clock() + seconds if seconds else None
         entry.dynamic = bool(seconds)
 
