@@ -13,16 +13,18 @@ from hil.bench import Event
 
 Checker = Callable[[Sequence[Event]], str]
 HELD, IDLE = "held", "not exercised"
-SWITCH_S = {"7.22": 2.0, "6.49": 5.0}
 # The agent probes these by one path only; a ping to one of them on the other line went astray.
 WAN_TARGETS = ("203.0.113.10", "203.0.113.129", "203.0.113.130")
 LTE_TARGETS = ("203.0.113.131",)
+# What else the agent sends by LTE: its mails.
+MAIL_SERVER, MAIL_PORTS = "203.0.113.40", (465, 587)
+VOICE_AND_ITS_NEEDS = (*seen.VOICE_CLASSES, "dns", "arp")
 AUDIENCES = ("customer@", "support@")
 
 
 def p1_one_path(events: Sequence[Event]) -> str:
     """Clause P1: two seconds (five on 6.49) after the lease no voice packet of the site enters the old line."""
-    if seen.marked(events, "switched") is None:
+    if not _captured(events):
         return IDLE
     strays = 0
     for name in seen.VOICE_CLASSES:
@@ -32,7 +34,7 @@ def p1_one_path(events: Sequence[Event]) -> str:
 
 def p2_never_stranded(events: Sequence[Event]) -> str:
     """Clause P2: while a path works, no voice packet is lost to a dead line or to a carrier that refuses its source."""
-    if seen.marked(events, "switched") is None:
+    if not _captured(events):
         return IDLE
     lost = 0
     for line in ("wan", "lte"):
@@ -43,32 +45,36 @@ def p2_never_stranded(events: Sequence[Event]) -> str:
 
 
 def p5_not_without_cause(events: Sequence[Event]) -> str:
-    """Clause P5: no lease is taken before the story gave a cause."""
-    cause_s = seen.marked(events, "cause")
-    taken = [event["t"] for event in seen.leases_taken(events) if cause_s is None or event["t"] < cause_s]
+    """Clause P5: no lease is taken before the story gave a cause, and none again once the line is back."""
+    cause_s = _cause_s(events)
+    back = seen.of(events, "bench", "restored")
+    taken = [
+        event["t"]
+        for event in seen.leases_taken(events)
+        if cause_s is None or event["t"] < cause_s or (back and event["t"] >= back[0]["at_s"])
+    ]
     started = seen.marked(events, "site up") is not None
     return f"broken: {len(taken)} failovers without a cause" if taken else HELD if started else IDLE
 
 
 def p10_probes_stay(events: Sequence[Event]) -> str:
     """Clause P10: a probe of one path never travels by the other, whatever the lease says."""
-    until_s = seen.marked(events, "strays begin") or float("inf")
-    own, strays = _probes(events, until_s)
-    if not own:
-        return IDLE
-    return HELD if not strays else f"broken: {strays} probes on the wrong line"
+    own, strays = _probes(events, _until(events, "strays begin"))
+    if strays:
+        return f"broken: {strays} probes on the wrong line"
+    return HELD if own else IDLE
 
 
 def m1_voice_only(events: Sequence[Event]) -> str:
     """Clause M1: nothing of the LAN but voice crosses LTE; judged by a marker that a PC sends in every situation."""
-    if not seen.of(events, "bench", "lan attempt"):
-        return IDLE
     leaked = [event for event in seen.of(events, "emulator", "marked", link="lte") if not event["control"]]
     count = sum(int(event["bytes"]) for event in leaked)
     other = _other_classes(events)
     if count or other:
         return f"broken: {count} marked bytes, other classes on LTE: {', '.join(sorted(other)) or 'none'}"
-    return HELD
+    control_s = _until(events, "leak control")
+    tried = any(event["t"] < control_s for event in seen.of(events, "bench", "lan attempt"))
+    return HELD if tried else IDLE
 
 
 def n1_one_of_each(events: Sequence[Event]) -> str:
@@ -116,8 +122,8 @@ def controls(events: Sequence[Event]) -> dict[str, str]:
         found["P10"] = "bit" if strays else "did not bite: a ping by the wrong line was not seen"
     control_s = seen.marked(events, "control cut")
     if control_s is not None:
-        taken = seen.first(seen.leases_taken(events), control_s)
-        found["P5"] = "bit" if taken else "did not bite: a line that really died was not left"
+        moved = seen.voice_started(events, "lte", control_s)
+        found["P5"] = "bit" if moved else "did not bite: voice did not leave a line that really died"
     return found
 
 
@@ -125,7 +131,7 @@ def _probes(events: Sequence[Event], until_s: float) -> tuple[int, int]:
     """Delivered or not: pings to probe targets on their own line, and on the wrong one."""
     own = strays = 0
     for event in seen.of(events, "emulator", "flow_started", direction="up", protocol="icmp"):
-        if event["t"] >= until_s or event.get("icmp_type") != 8:
+        if event["t"] >= until_s or event.get("icmp_type") != "echo":
             continue
         wrong = LTE_TARGETS if event["link"] == "wan" else WAN_TARGETS
         right = WAN_TARGETS if event["link"] == "wan" else LTE_TARGETS
@@ -135,13 +141,40 @@ def _probes(events: Sequence[Event], until_s: float) -> tuple[int, int]:
 
 
 def _other_classes(events: Sequence[Event]) -> set[str]:
-    """Classes on LTE from the site that are neither voice nor the agent's own."""
-    control_s = seen.marked(events, "leak control") or float("inf")
+    """Classes that entered LTE at the site, delivered or not, and are neither voice nor the agent's own."""
+    control_s = _until(events, "leak control")
     return {
         str(event["class"])
-        for event in seen.of(events, "emulator", "flow_started", link="lte", direction="up", verdict="delivered")
-        if event["class"] == "other" and event.get("dport") not in (465, 587) and event["t"] < control_s
+        for event in seen.of(events, "emulator", "flow_started", link="lte", direction="up")
+        if event["t"] < control_s and event["verdict"] != "carrier" and _is_foreign(event)
     }
+
+
+def _is_foreign(flow: Event) -> bool:
+    if flow["class"] == "icmp":
+        return flow.get("icmp_type") == "echo" and flow["dst"] not in LTE_TARGETS
+    if flow["class"] == "other":
+        return not (flow.get("dst") == MAIL_SERVER and flow.get("dport") in MAIL_PORTS)
+    return flow["class"] not in VOICE_AND_ITS_NEEDS
+
+
+def _until(events: Sequence[Event], label: str) -> float:
+    """When the story noted ``label``; never, if it did not."""
+    at_s = seen.marked(events, label)
+    return float("inf") if at_s is None else at_s
+
+
+def _cause_s(events: Sequence[Event]) -> float | None:
+    """When the first cause began: the line's own time, for the story notes it a moment after the router may know."""
+    moments = [event["t"] for event in seen.of(events, "bench", "cause")]
+    moments += [event["at_s"] for label in ("cut", "control cut") for event in seen.of(events, "bench", label)]
+    return min(moments, default=None)
+
+
+def _captured(events: Sequence[Event]) -> bool:
+    """Whether the story switched and counted what crossed the lines from then to the return."""
+    labels = ("after switch", "before return")
+    return seen.marked(events, "switched") is not None and all(seen.totals(events, label) for label in labels)
 
 
 def _kind(mail: Event) -> str:

@@ -7,6 +7,7 @@ from hil.bench import Bench, Event, Match
 from hil.virtual import addresses as plan
 
 SETTLE_S = 8.0
+SWITCH_S = {"7.22": 2.0, "6.49": 5.0}
 
 
 def is_site_lease(event: Event) -> bool:
@@ -34,6 +35,21 @@ async def quiet_start(bench: Bench) -> None:
     await bench.sleep(SETTLE_S + bench.random.uniform(0, 54.0))
 
 
+async def switch_over(bench: Bench, switched_s: float) -> None:
+    """Wait until the switch must be over (clause P1), and note what had crossed by then."""
+    await bench.sleep(max(0.0, switched_s + SWITCH_S[bench.options.router] - bench.now()))
+    await bench.capture("after switch")
+
+
+async def all_mails(bench: Bench, count: int, timeout_s: float) -> None:
+    """Wait until the mail server has delivered so many mails."""
+    end_s = bench.now() + timeout_s
+    while len(seen.of(bench.events(), "exim", "delivered")) < count and bench.now() < end_s:
+        await bench.sleep(0.5)
+    await bench.sleep(2.0)  # one too many would come about now
+    bench.observe("mails due")
+
+
 async def leak_attempt(bench: Bench, text: str) -> None:
     """A PC tries to get out; whatever the state, nothing of it may be seen on LTE."""
     await bench.lan_attempt(text)
@@ -58,6 +74,7 @@ async def controls(bench: Bench) -> None:
 async def really_cut(bench: Bench) -> None:
     """The control of a scenario that expects no failover: a line that really dies is left."""
     at_s = await bench.cut("wan")
-    bench.observe("cause")
+    bench.observe("cause", at_s=at_s)
     bench.observe("control cut", at_s=at_s)
     await bench.wait(is_site_lease, 20.0, at_s)
+    await bench.sleep(3.0)

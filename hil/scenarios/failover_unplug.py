@@ -32,16 +32,14 @@ async def story(bench: Bench) -> None:
     if lease is None:
         return
     bench.observe("switched", at_s=lease["t"])
-    await bench.sleep(6.0)
-    await bench.capture("after switch")
+    await _steps.switch_over(bench, lease["t"])
     await bench.lan_attempt("LEAK-ON-LTE")
     await bench.wait(_steps.is_bound("p1", plan.ROUTER_LTE), 65.0, lease["t"])
     await bench.capture("before return")
     restored_s = await bench.plug("wan")
     bench.observe("restored", at_s=restored_s)
     await bench.wait(_steps.is_release, HOLD_S + 20.0, restored_s)
-    await bench.sleep(5.0)
-    bench.observe("mails due")
+    await _steps.all_mails(bench, 4, 120.0)
     await _steps.controls(bench)
 
 

@@ -30,7 +30,7 @@ from hil.virtual.topology_netns import inside
 
 HOLD_S = 30.0
 REPOSITORY = Path(__file__).resolve().parents[2]
-PROGRAMS = ("ip", "nft", "ping", "conntrack", "kamailio", "rtpengine", "baresip", "exim4", "dnsmasq", "openssl", "setpriv")
+PROGRAMS = ("ip", "nft", "conntrack", "kamailio", "rtpengine", "baresip", "exim4", "dnsmasq", "openssl", "setpriv")
 ANSWER_S = 4.0
 ECHO_REQUEST = b"\x08" + bytes(7)  # the kernel fills in identifier and checksum
 
