@@ -144,10 +144,14 @@ def _adopted(state: State, fact: LeasesSeen, settings: Settings, now: Instant) -
     place = state.place
     for path in settings.paths[1:]:
         same = place.path == path.name
-        incident = place.incident if same and place.incident else f"{now.boot_id[:8]}-{int(now.mono_s * 1000):x}"
+        fresh = f"{now.boot_id[:8]}-{int(now.mono_s * 1000):x}"
+        incident = place.incident if same and place.incident else fresh
         kept = replace(place, path=path.name, since_s=now.mono_s, incident=incident, ready_since_s=None)
         if site_list(path) in held:
-            return replace(state, place=place if same and place.phase == AWAY else replace(kept, phase=AWAY))
+            if same and place.phase == AWAY:
+                return replace(state, place=place)
+            # one whose end was told already is over: what the router still does is a new incident
+            return replace(state, place=replace(kept, phase=AWAY, incident=fresh, waiting=frozenset()))
         if phone_list(path) in held:
             waiting = frozenset(address.removesuffix("/32") for address in held[phone_list(path)])
             return replace(state, place=replace(kept, phase=RETURNING, waiting=waiting))

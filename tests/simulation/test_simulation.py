@@ -1,0 +1,151 @@
+"""The simulation of the core: every clause on every turn, over years of sites' lives.
+
+A failure names its seed, its episode and its time; ``python -m tests.simulation.run --seed S --episodes N`` runs it
+again and ``--log FILE`` keeps what happened.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from edgeagent.core.settings import Settings
+from tests.simulation.broken import BROKEN, Broken, wall_is_watched
+from tests.simulation.episodes import make_plan
+from tests.simulation.sites import (
+    SETTINGS,
+    THREE_PATHS,
+    EpisodeFailed,
+    Outcome,
+    core_turn,
+    outcome_of,
+    run_site,
+    site_plan,
+)
+from tests.simulation.world import Wall, World
+
+SITES, EPISODES = 21, 100
+CLAUSES = {
+    *("P1", "P2", "P3", "P5", "P6", "L2", "L4", "N1"),
+    *("L1 all came home", "L1 callable on the way", "L1 call left alone"),
+}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_two_thousand_episodes_and_ten_site_years_keep_every_clause(capsys: pytest.CaptureFixture[str]) -> None:
+    """Clauses P1, P2, P3, P5, P6, L1, L2, L4 and N1, asserted on every turn and every sentence."""
+    started_s = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        outcomes: list[Outcome] = pool.starmap(outcome_of, [(seed, EPISODES) for seed in range(1, SITES + 1)], 1)
+    judged: Counter[str] = sum((outcome.judged for outcome in outcomes), Counter())
+    episodes, years = sum(one.episodes for one in outcomes), sum(one.years for one in outcomes)
+    turns, spent_s = sum(one.turns for one in outcomes), sum(one.seconds for one in outcomes)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nsimulation: {episodes} episodes, {years:.1f} site-years, {turns} turns, {spent_s:.0f} s of one core, "
+            f"{time.perf_counter() - started_s:.0f} s; judged: "
+            + ", ".join(f"{name} {count}" for name, count in sorted(judged.items()))
+            + "\n"
+        )
+    assert episodes >= 2000
+    assert years >= 10
+    assert {name for name, count in judged.items() if count >= 100} >= CLAUSES
+
+
+@functools.cache
+def unbroken_passes(seed: int, episodes: int, only: str, gap_s: float) -> bool:
+    run_site(site_plan(seed, episodes, gap_s=gap_s, only=only))
+    return True
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+def test_a_broken_core_is_caught_by_the_clause_it_breaks(broken: Broken) -> None:
+    episodes = 8 if broken.only == "flappy" else 40
+    for seed in (1, 2, 3):
+        plan = site_plan(seed, episodes, gap_s=broken.gap_s, only=broken.only)
+        assert unbroken_passes(seed, episodes, broken.only, broken.gap_s)
+        with broken.applied():
+            try:
+                run_site(plan, broken.settings)
+            except EpisodeFailed as failed:
+                assert failed.clause == broken.clause, str(failed)
+                return
+    pytest.fail(f"{3 * episodes} episodes and nobody noticed")
+
+
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_leapt_and_unleapt_runs_decide_alike(seed: int) -> None:
+    """What is told, moved and raised is the same, at the same time to within one round of the primary."""
+    plan = site_plan(seed, 8, gap_s=1500.0)
+    leapt, unleapt = run_site(plan), run_site(plan, leaping=False)
+    assert leapt.agent.turns * 2 < unleapt.agent.turns
+    assert [text for _, text in leapt.decided] == [text for _, text in unleapt.decided]
+    for (leapt_s, text), (unleapt_s, _) in zip(leapt.decided, unleapt.decided, strict=True):
+        assert leapt_s == pytest.approx(unleapt_s, abs=SETTINGS.primary.probing.interval_s), text
+
+
+def no_wall(_now_s: float) -> tuple[float | None, str]:
+    return None, "unknown"
+
+
+def jumping_wall(now_s: float) -> tuple[float | None, str]:
+    """Back to 1970, a year ahead, unknown, synced: another idea each 97 seconds."""
+    return ((0.0, "unknown"), (1.7e9 + now_s + 3e7, "unknown"), (None, "unknown"), (1.7e9 - now_s, "synced"))[
+        int(now_s // 97) % 4
+    ]
+
+
+def decided(seed: int, wall: Wall, settings: Settings = SETTINGS, broken: bool = False) -> list[tuple[float, str]]:
+    plan = site_plan(seed, 12, settings, gap_s=3000.0)
+    world = World(plan, settings, wall_is_watched if broken else core_turn(), wall=wall)
+    world.run()
+    return world.decided
+
+
+@pytest.mark.parametrize("seed", range(300, 304))
+def test_no_decision_depends_on_wall_time_clause_c4(seed: int) -> None:
+    known = decided(seed, lambda now_s: (1.7e9 + now_s, "synced"))
+    assert known
+    assert decided(seed, no_wall) == known
+    assert decided(seed, jumping_wall) == known
+
+
+def test_a_core_that_watches_the_wall_is_caught_clause_c4() -> None:
+    assert decided(301, no_wall, broken=True) != decided(301, jumping_wall, broken=True)
+
+
+@pytest.mark.parametrize("seed", range(200, 203))
+def test_paths_are_data_a_third_one_is_used(seed: int) -> None:
+    """Where the first backup dies too, voice goes on to the second."""
+    world = run_site(site_plan(seed, 30, THREE_PATHS, only="double"), THREE_PATHS)
+    places = [text for _, text in world.decided if text.startswith("place phase=away")]
+    assert any("path=satellite" in text for text in places)
+    assert any("path=lte" in text for text in places)
+    run_site(site_plan(seed, 30, THREE_PATHS), THREE_PATHS)
+
+
+@pytest.mark.parametrize("seed", [401, 402])
+def test_a_phone_that_registers_once_an_hour_comes_home_too_clause_l1(seed: int) -> None:
+    plan = make_plan(seed, 3, ("primary", "lte"), 6 * 3600.0, slow=True, only="outage")
+    world = run_site(plan)
+    assert world.check.judged["L1 all came home"]
+
+
+def test_one_seed_gives_one_log(tmp_path: Path) -> None:
+    """Twice in this process, once in another whose hashes differ: the same bytes."""
+    first, second = (run_site(site_plan(7, 20)).log for _ in range(2))
+    assert first == second
+    kept = tmp_path / "log"
+    arguments = ["--seed", "7", "--episodes", "20", "--log", str(kept)]
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+    subprocess.run([sys.executable, "-m", "tests.simulation.run", *arguments], cwd=ROOT, env=environment, check=True)
+    assert kept.read_text(encoding="utf-8") == "\n".join(first) + "\n"
