@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import sys
@@ -19,6 +20,7 @@ from edgeagent.routeros.dialect_v7 import DialectV7
 from edgeagent.routeros.errors import RouterError, RouterTrap
 from edgeagent.routeros.ruleset import Dialect, Row, Uplink, Wish, build
 from edgeagent.routeros.session import Session
+from edgeagent.store.errors import StoreUnavailable
 from edgeagent.store.records import Record
 from edgeagent.store.store import Store
 
@@ -44,7 +46,7 @@ async def _run(site: Site, verb: str, password: str, pinned: str) -> int:
         session = await Session.open(
             router.address, router.port, router.user, password, pinned, DEADLINE_S, source=site.agent_address
         )
-    except (RouterError, OSError) as error:
+    except (RouterError, OSError, ValueError) as error:
         print(f"The router cannot be reached: {error}", file=sys.stderr)
         return 2
     try:
@@ -52,6 +54,9 @@ async def _run(site: Site, verb: str, password: str, pinned: str) -> int:
     except RouterError as error:
         print(f"Stopped: {error}. What was done so far is safe; run the same command again.", file=sys.stderr)
         return 1
+    except StoreUnavailable as error:
+        print(f"Stopped: {error}. Run the same command again.", file=sys.stderr)
+        return 2
     finally:
         await session.close()
 
@@ -84,7 +89,9 @@ async def _work(session: Session, site: Site, verb: str) -> int:
     try:
         former = json.loads(await store.kept(KEPT) or b"{}")
         if verb == "remove":
-            return await _remove(session, wanted, seen, settings, former)
+            code = await _remove(session, wanted, seen, settings, former)
+            await store.commit([], keep={KEPT: b"{}"})  # given back: what holds from now on is the owner's
+            return code
         changes: list[diff.Change] = diff.ruleset_changes(wanted, seen)
         adopting, values = adopted.adopting(settings)
         if verb == "plan":
@@ -171,11 +178,11 @@ async def _send(session: Session, changes: list[diff.Change]) -> None:
 async def _flush(session: Session, prefixes: tuple[str, ...]) -> None:
     """Once: flows that were fasttracked or unmarked before the rules stood would go on as before."""
     networks = [ipaddress.IPv4Network(prefix) for prefix in prefixes]
-    rows = await session.print("/ip/firewall/connection", (".id", "dst-address"))
+    rows = await session.print(
+        "/ip/firewall/connection", (".id", "dst-address"), ("?protocol=udp", "?protocol=tcp", "?#|")
+    )
     for row in rows:
         address = row.get("dst-address", "").partition(":")[0]
-        if address and any(ipaddress.IPv4Address(address) in network for network in networks):
-            try:
+        with contextlib.suppress(ValueError, RouterTrap):  # not an IPv4 row, or it ended by itself
+            if any(ipaddress.IPv4Address(address) in network for network in networks):
                 await session.remove("/ip/firewall/connection", row[".id"])
-            except RouterTrap:
-                continue  # it ended by itself

@@ -7,7 +7,7 @@ installer sees every mistake at once.
 from __future__ import annotations
 
 import ipaddress
-import math
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ from msgspec import Struct
 
 Found = Any  # what TOML can hold; narrowed by each method below
 T = TypeVar("T")
+# The plain form of RFC 5321 that every mail server takes, and no more than outlets/mail.py accepts.
+MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 
 class Problem(Struct, frozen=True):
@@ -42,8 +44,7 @@ class Reader:
     def problem(self, key: str, found: Found, expected: str) -> None:
         """Note one mistake."""
         name = ".".join(part for part in (self.where, key) if part)
-        text = "nothing" if found is None else repr(found)
-        self.problems.append(Problem(name, text if len(text) <= 80 else text[:77] + "...", expected))
+        self.problems.append(Problem(name or "(empty)", "not shown" if "password" in key else _shown(found), expected))
 
     def sub(self, key: str) -> Reader:
         """The reader of a required sub-table."""
@@ -60,6 +61,16 @@ class Reader:
             return value
 
         return self._take(key, default, check, f"a line of text, at most {most} characters", "")
+
+    def name(self, key: str, pattern: re.Pattern[str], expected: str) -> str:
+        """A text that wholly matches ``pattern``."""
+
+        def check(value: Found) -> str:
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                raise ValueError
+            return value
+
+        return self._take(key, None, check, expected, "")
 
     def choice(self, key: str, options: tuple[str, ...], default: str | None = None) -> str:
         """One of ``options``."""
@@ -87,7 +98,7 @@ class Reader:
         def check(value: Found) -> float:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError
-            if not math.isfinite(value) or not least <= value <= most:
+            if not least <= value <= most:  # NaN and infinities fail this too
                 raise ValueError
             return float(value)
 
@@ -124,7 +135,9 @@ class Reader:
     def end(self) -> None:
         """Whatever has not been read is unknown."""
         for key in self.table:
-            self.problem(key, key, "no such key: a misspelling, or a key of another version")
+            name = key if key.isprintable() and 0 < len(key) <= 80 else repr(key[:80])
+            where = f"{self.where}.{name}" if self.where else name
+            self.problems.append(Problem(where, _shown(key), "no such key: a misspelling, or a key of another version"))
 
     def _list(self, key: str, check: Callable[[Found], str], least: int, most: int, what: str) -> tuple[str, ...]:
         expected = f"a list of {least} to {most} different {what}"
@@ -163,9 +176,18 @@ def _prefix(value: Found) -> str:
 
 
 def _mailbox(value: Found) -> str:
-    if not isinstance(value, str) or not value.isprintable() or len(value) > 254:
+    if not isinstance(value, str) or len(value) > 254:
         raise TypeError
-    local, _, domain = value.rpartition("@")
-    if not local or "." not in domain or any(char in value for char in ' <>,;"\\'):
+    if not MAILBOX.fullmatch(value):
         raise ValueError
     return value
+
+
+def _shown(found: Found) -> str:
+    if found is None:
+        return "nothing"
+    try:
+        text = repr(found)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or deeper than Python can print
+        text = f"a {type(found).__name__} too large to show"
+    return text if len(text) <= 80 else text[:77] + "..."

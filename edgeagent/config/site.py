@@ -26,6 +26,9 @@ from edgeagent.core.settings import (
 FORMAT = 1
 FILE_MAX_BYTES = 65536
 PATH_NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
+PRIMARY_TAG = "wan"
+SITE_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,38}[A-Za-z0-9])?")  # becomes part of each Message-ID
+SERVER_NAME = re.compile(r"[A-Za-z0-9.:-]{1,200}")
 
 
 class ConfigError(ValueError):
@@ -116,11 +119,12 @@ class Site(Struct, frozen=True):
 def load(path: Path) -> Site:
     """Read and check ``site.toml``; raises :class:`ConfigError`."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(FILE_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(str(path), [Problem("", error.strerror or "an error", "a readable file")]) from error
     if len(raw) > FILE_MAX_BYTES:
-        raise ConfigError(str(path), [Problem("", f"{len(raw)} bytes", f"at most {FILE_MAX_BYTES} bytes")])
+        raise ConfigError(str(path), [Problem("", "a larger file", f"at most {FILE_MAX_BYTES} bytes")])
     try:
         table = tomli.loads(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -150,7 +154,7 @@ def _site(root: Reader) -> Site:
     failback = root.sub("failback") if "failback" in root.table else Reader({}, "failback", root.problems)
     usual = FailbackSettings()
     site = Site(
-        id=own.text("id", most=40),
+        id=own.name("id", SITE_ID, "up to 40 letters, digits, dashes and underscores"),
         name=own.text("name"),
         timezone=own.text("timezone"),
         agent_address=agent.address("address"),
@@ -195,12 +199,12 @@ def _paths(reader: Reader) -> tuple[PathConfig, ...]:
     paths = []
     for name in names:
         own = reader.sub(name)
-        if not PATH_NAME.fullmatch(name):
-            own.problem("", name, "a path name of up to 12 small letters and digits")
+        if not PATH_NAME.fullmatch(name) or name == PRIMARY_TAG:
+            own.problem("", name, f"a path name of up to 12 small letters and digits, not {PRIMARY_TAG}")
         paths.append(
             PathConfig(
                 name=name,
-                tag="wan" if name == "primary" else name,
+                tag=PRIMARY_TAG if name == "primary" else name,
                 interface=own.text("interface", most=64),
                 gateway=own.address("gateway"),
                 source=own.address("source"),
@@ -227,7 +231,7 @@ def _mail(reader: Reader) -> Mail:
         server=reader.address("server"),
         port=reader.whole("port", 1, 65535, 465),
         security=reader.choice("security", ("tls", "starttls"), "tls"),
-        server_name=reader.text("server_name"),
+        server_name=reader.name("server_name", SERVER_NAME, "the name in the mail server's certificate"),
         user=reader.text("user"),
         password_file=reader.text("password_file"),
         ca_file=reader.optional_text("ca_file"),
@@ -258,6 +262,10 @@ def _check_whole(site: Site, problems: list[Problem]) -> None:
     if len({path.interface for path in site.paths}) != len(site.paths):
         problems.append(Problem("path", site.paths[0].interface, "a different interface for each path"))
     voice = [ipaddress.IPv4Network(prefix) for prefix in site.provider.prefixes]
+    for key, address in {"agent.address": site.agent_address, "router.address": site.router.address, **own}.items():
+        if any(ipaddress.IPv4Address(address) in prefix for prefix in voice):
+            expected = f"prefixes without the site's own {key} {address}, else its own packets count as voice"
+            problems.append(Problem("provider.prefixes", repr(list(site.provider.prefixes)), expected))
     registrar = ipaddress.IPv4Address(site.provider.registrar)
     if not any(registrar in prefix for prefix in voice):
         expected = "an address within provider.prefixes, else its calls would not be moved"

@@ -65,8 +65,10 @@ class Actuator:
 
     def move(self, moves: tuple[MoveFlows, ...]) -> None:
         """Move these flows once the leases stand."""
-        if moves:
-            self.moves.extend(moves)
+        for one in moves:
+            if one.sources is None:
+                self.moves.clear()  # all flows belong elsewhere now: what could not be done yet must not be done later
+            self.moves.append(one)
             self.wake.set()
 
     def address_seen(self, path: str, address: str | None) -> None:
@@ -116,7 +118,8 @@ class Actuator:
     async def _wait(self) -> None:
         due_s = self.renewed_s + RENEW_S - self.now()
         try:
-            await asyncio.wait_for(self.wake.wait(), max(0.05, due_s))
+            async with asyncio.timeout(max(0.05, due_s)):  # wait_for may swallow the cancellation that ends us
+                await self.wake.wait()
         except TimeoutError:
             return
         finally:
@@ -132,8 +135,10 @@ class Actuator:
             await self._read_held(session)
             await self._hold(session, self.wanted)
         while self.moves:
-            move = self.moves.popleft()
+            move = self.moves[0]
             await self._move(session, move)
+            if self.moves and self.moves[0] is move:  # not before it is done: the connection may fail meanwhile
+                self.moves.popleft()
 
     async def _hold(self, session: Session, wanted: frozenset[Lease]) -> None:
         """Add before remove, and renew by set alone: at no moment is a lease missing that shall stand (clause P2)."""

@@ -61,6 +61,7 @@ class Loop:
         self.wake = asyncio.Event()
         self.turns = 0
         self.late = False
+        self.failing = False
         self.unsaved: list[tuple[list[Record], list[Outgoing]]] = []
         self.saving: set[asyncio.Task[None]] = set()
 
@@ -80,7 +81,8 @@ class Loop:
         while True:
             wait_s = min(max(0.0, deadline_s - self.instant().mono_s), IDLE_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # wait_for may swallow the cancellation that ends us
+                    await self.wake.wait()
             self.wake.clear()
             facts, self.facts = tuple(self.facts), []
             now = self.instant()
@@ -138,8 +140,11 @@ class Loop:
         try:
             await self.store.commit(records, outbox=messages, snapshot=msgspec.json.encode(snapshot))
         except StoreUnavailable as error:
-            log.warning("not recorded, kept in memory: %s", error)
+            if not self.failing:
+                log.warning("not recorded, kept in memory: %s", error)
+            self.failing = True
             return
+        self.failing = False
         self.unsaved = [part for part in self.unsaved if part not in batch]
         if messages:
             self.posted()

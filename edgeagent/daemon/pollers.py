@@ -182,7 +182,8 @@ class RouterPoller:
             self.changed.clear()
             due_s = min(read_s + self.every_s, links_s + LINKS_EVERY_S, uplinks_s + UPLINKS_EVERY_S)
             try:
-                await asyncio.wait_for(self.changed.wait(), max(0.0, due_s - self.now()))
+                async with asyncio.timeout(max(0.0, due_s - self.now())):
+                    await self.changed.wait()
             except TimeoutError:
                 continue
 

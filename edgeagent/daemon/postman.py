@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from edgeagent.config.site import Site
 from edgeagent.core.facts import Fact, Instant, NoticeSent
@@ -28,6 +29,7 @@ DEADLINE_S = 20.0
 RETRY_FIRST_S = 3.0
 RETRY_MAX_S = 300.0
 LOOK_S = 5.0
+QUEUE_MAX = 500
 
 
 class Payload(msgspec.Struct, frozen=True):
@@ -80,21 +82,25 @@ class Postman:
             except StoreUnavailable as error:
                 log.warning("outbox: %s", error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self.wake.wait()
             self.wake.clear()
 
     async def _round(self) -> None:
+        """Also what is not due yet is looked at: a message that waits for its next try holds back its successors."""
         blocked: set[tuple[str, str]] = set()
-        for queued in await self.store.outbox_due(self.instant()):
+        now = self.instant()
+        for queued in await self.store.outbox_due(replace(now, mono_s=float("inf")), QUEUE_MAX):
             thread = (queued.incident, queued.audience)
-            if thread not in blocked and not await self._deliver(queued):
+            waits = queued.next_try_boot == now.boot_id and queued.next_try_s > now.mono_s
+            if thread not in blocked and (waits or not await self._deliver(queued)):
                 blocked.add(thread)
 
     async def _deliver(self, queued: Queued) -> bool:
         now = self.instant()
         try:
             answer = await mail.submit(self._message(queued), self.server, self.source(), DEADLINE_S)
-        except mail.MailError as error:
+        except (mail.MailError, ValueError) as error:  # ValueError: a message that no server would take
             wait_s = min(RETRY_FIRST_S * 2 ** min(queued.tries, 10), RETRY_MAX_S)
             log.warning("mail %s not sent, again in %.0f s: %s", queued.message_id, wait_s, error)
             self.failed = str(error)

@@ -190,7 +190,7 @@ class Daemon:
         while True:
             try:
                 await work()
-            except (RouterError, ProbeUnavailable) as error:
+            except (RouterError, ProbeUnavailable, ValueError) as error:  # ValueError: a certificate that is none
                 if str(error) != told:
                     log.warning("%s: %s", name, error)
                 told = str(error)
@@ -224,5 +224,8 @@ def main(site: Site) -> int:
         daemon = Daemon(site)
     except OSError as error:
         log.error("cannot start: %s: %s", error.filename, error.strerror)  # noqa: TRY400
+        return 2
+    except UnicodeDecodeError as error:
+        log.error("cannot start: a file that site.toml names is not text: %s", error.reason)  # noqa: TRY400
         return 2
     return asyncio.run(daemon.run())

@@ -56,20 +56,25 @@ Change = Add | Set | Move | Remove
 def ruleset_changes(wanted: Sequence[Row], seen: Mapping[str, Sequence[Seen]]) -> list[Change]:
     """The changes for the standing ruleset; ``seen`` holds each menu's rows in the router's order.
 
-    Additions and corrections come in the order of ``wanted``, removals last: at no point is a rule gone that its
+    Additions, corrections and moves come in the order of ``wanted``, removals last: at no point is a rule gone that its
     replacement does not yet do the work of (clause P2).
     """
     changes: list[Change] = []
+    orders = {menu: _Order(menu, wanted, seen.get(menu, ())) for menu in {row.menu for row in wanted}}
     for row in wanted:
         present = _ours(seen.get(row.menu, ())).get(row.comment)
+        order = orders[row.menu]
         if present is None:
-            changes.append(Add(row.menu, {**row.attributes, "comment": row.comment}, _anchor(row.menu, seen)))
+            changes.append(Add(row.menu, {**row.attributes, "comment": row.comment}, order.before(row.comment)))
             continue
-        wrong = {key: value for key, value in row.attributes.items() if not same(value, present.get(key, ""))}
-        if wrong or present.get("disabled") == "true":
-            disabled = {"disabled": "no"} if present.get("disabled") == "true" else {}
+        wrong = {
+            key: value for key, value in row.attributes.items() if key not in present or not same(value, present[key])
+        }
+        disabled = {"disabled": "no"} if present.get("disabled") in ("true", "yes") else {}
+        if wrong or disabled:
             changes.append(Set(row.menu, present[".id"], {**wrong, **disabled}))
-    changes.extend(_moves(wanted, seen))
+        if order.must_move(row.comment):
+            changes.append(Move(row.menu, present[".id"], order.before(row.comment) or ""))
     changes.extend(_leftovers(wanted, seen))
     return changes
 
@@ -132,34 +137,40 @@ def _ours(rows: Sequence[Seen]) -> dict[str, Seen]:
     return found
 
 
-def _anchor(menu: str, seen: Mapping[str, Sequence[Seen]]) -> str | None:
-    """The first foreign static row, above which ours stand."""
-    if menu not in ORDERED:
-        return None
-    return next((row[".id"] for row in seen.get(menu, ()) if _foreign(row)), None)
+class _Order:
+    """Where each row of one menu belongs: ours on top, in the order wanted.
+
+    While those that are there stand in order, a new row goes above the next of them. Else every row in turn, new or
+    moved, goes right above one fixed row: the first foreign one, or the last of ours where all are ours.
+    """
+
+    def __init__(self, menu: str, wanted: Sequence[Row], seen: Sequence[Seen]) -> None:
+        rows = [row for row in seen if row.get("dynamic") != "true"]
+        ours = _ours(rows)
+        self.names = [row.comment for row in wanted if row.menu == menu]
+        self.ids = {name: ours[name][".id"] for name in self.names if name in ours}
+        self.matters = menu in ORDERED
+        self.good = [row.get("comment", "") for row in rows][: len(self.ids)] == list(self.ids)
+        self.foreign = next((row[".id"] for row in rows if _foreign(row)), None)
+
+    def before(self, name: str) -> str | None:
+        """The id of the row above which this one belongs; None for the end."""
+        if not self.matters:
+            return None
+        later = self.names[self.names.index(name) + 1 :]
+        next_id = next((self.ids[other] for other in later if other in self.ids), None)
+        if self.good:
+            return next_id or self.foreign
+        last_id = list(self.ids.values())[-1]
+        return self.foreign or (last_id if next_id else None)
+
+    def must_move(self, name: str) -> bool:
+        """Whether this row, which is there, has to be put in its place."""
+        return self.matters and not self.good and self.before(name) is not None
 
 
 def _foreign(row: Seen) -> bool:
     return not row.get("comment", "").startswith(TAG) and row.get("dynamic") != "true"
-
-
-def _moves(wanted: Sequence[Row], seen: Mapping[str, Sequence[Seen]]) -> list[Change]:
-    """Put rows of ours that are there but out of order, or below a foreign row, back in their places."""
-    changes: list[Change] = []
-    for menu in ORDERED:
-        rows = [row for row in seen.get(menu, ()) if row.get("dynamic") != "true"]
-        names = [row.comment for row in wanted if row.menu == menu]
-        present = [name for name in names if name in _ours(rows)]
-        head = [row.get("comment", "") for row in rows][: len(present)]
-        if head == present or not present:
-            continue
-        anchor = _anchor(menu, seen)
-        ids = [_ours(rows)[name][".id"] for name in present]
-        if anchor is not None:
-            changes.extend(Move(menu, row_id, anchor) for row_id in ids)
-        else:
-            changes.extend(Move(menu, row_id, ids[-1]) for row_id in ids[:-1])
-    return changes
 
 
 def _leftovers(wanted: Sequence[Row], seen: Mapping[str, Sequence[Seen]]) -> list[Change]:

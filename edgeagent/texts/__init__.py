@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -31,7 +32,7 @@ def letter(
         paragraphs.append(en.CLOCK_UNSURE)
     page = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)
     return Letter(
-        subject=en.SUBJECTS[kind, audience].format(**values),
+        subject=" ".join(en.SUBJECTS[kind, audience].format(**values).split()),  # a header is one line
         text="\n\n".join(paragraphs) + "\n",
         html=f"<!doctype html><html><body>{page}</body></html>",
     )
@@ -71,11 +72,14 @@ def _values(incident: str, data: dict[str, Value], site: str, site_name: str, ti
 def _time(wall: Value, zone: ZoneInfo) -> str:
     if not isinstance(wall, int | float):
         return en.TIME_UNKNOWN
-    return datetime.fromtimestamp(wall, zone).strftime("%Y-%m-%d %H:%M:%S %z")
+    try:
+        return datetime.fromtimestamp(wall, zone).strftime("%Y-%m-%d %H:%M:%S %z")
+    except (ValueError, OverflowError, OSError):
+        return en.TIME_UNKNOWN
 
 
 def _duration(seconds: Value) -> str:
-    if not isinstance(seconds, int | float):
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
         return en.TIME_UNKNOWN
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from edgeagent.core.facts import Fact, Flow, FlowsSeen, Instant, LeasesSeen, ProbeReplied, RoundSent, UplinkSeen
 from edgeagent.core.intents import MoveFlows, Notify
@@ -82,12 +82,10 @@ class Site:
     def lists(self) -> set[str]:
         return {lease.list for lease in self.turns[-1][1].orders.leases or ()}
 
-    def _facts(self, plans: dict[str, object]) -> list[Fact]:
+    def _facts(self, plans: Iterable[str]) -> list[Fact]:
         facts: list[Fact] = [reply for at_s, reply in self.replies if at_s <= self.now_s]
         self.replies = [entry for entry in self.replies if entry[0] > self.now_s]
-        for path in plans:
-            if self.due[path] <= self.now_s:
-                facts.append(self._round(path))
+        facts += [self._round(path) for path in plans if self.due[path] <= self.now_s]
         return facts
 
     def _round(self, path: str) -> RoundSent:

@@ -377,3 +377,19 @@ def test_passwords_are_never_printed() -> None:
             assert all("password" not in row for row in await client.rows("/user/print"))
 
     run(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_timeout_is_a_lapse_in_address_lists_and_a_plain_property_elsewhere(version: Version) -> None:
+    async def test() -> None:
+        async with bench(version) as rig:
+            client = await rig.client()
+            row_id = await client.do("/tool/netwatch/add", "=host=192.0.2.1", "=timeout=1s")
+            await client.do("/tool/netwatch/set", f"=.id={row_id}", "=timeout=2s")
+            (row,) = rig.router.store.rows("/tool/netwatch")
+            assert (row["dynamic"], row["timeout"]) == ("false", "2s")
+            await client.do(f"{LIST}/add", "=list=a", "=address=192.0.2.1", "=timeout=1m")
+            (entry,) = rig.router.store.rows(LIST)
+            assert entry["dynamic"] == "true"
+
+    run(test)

@@ -1,0 +1,1 @@
+"""The agent above its adapters: configuration, ruleset, texts, daemon and commands."""

@@ -1,0 +1,237 @@
+"""The loop, the control socket and the process around them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edgeagent.core.facts import Fact, Instant, LinkChanged, ProbeReplied, RoundSent
+from edgeagent.core.failover import Place
+from edgeagent.core.intents import Notify
+from edgeagent.daemon import loop as module
+from edgeagent.daemon import postman
+from edgeagent.daemon.control import StatusSocket
+from edgeagent.daemon.loop import FACTS_MAX, Loop, Snapshot
+from edgeagent.host import clock
+from edgeagent.store.errors import StoreUnavailable
+from edgeagent.store.store import Store
+from tests.agent.support import run, site_at, until
+
+
+class Recorder:
+    """Stands for actuator, router poller and path pollers: notes what it is told, and when."""
+
+    def __init__(self, log: list[tuple[float, str]]) -> None:
+        self.log = log
+
+    def order(self, what: Any) -> None:
+        if isinstance(what, frozenset) and any(lease.list == "edge-lte-site" for lease in what):
+            self.log.append((clock.mono_s(), "act"))
+
+    def move(self, _moves: Any) -> None:
+        pass
+
+    def address_seen(self, _path: str, _address: str | None) -> None:
+        pass
+
+
+class SlowStore:
+    """Commits when told to."""
+
+    def __init__(self, log: list[tuple[float, str]]) -> None:
+        self.log = log
+        self.free = asyncio.Event()
+        self.free.set()
+        self.broken = False
+        self.records: list[str] = []
+        self.messages: list[str] = []
+
+    async def load_snapshot(self) -> None:
+        return None
+
+    async def commit(self, records: Any, *, outbox: Any = (), snapshot: bytes | None = None) -> int:
+        await self.free.wait()
+        if self.broken:
+            raise StoreUnavailable("full", "here")
+        self.log.append((clock.mono_s(), "commit"))
+        self.records += [record.kind for record in records]
+        self.messages += [message.message_id for message in outbox]
+        return 1
+
+
+def instant() -> Instant:
+    return Instant(clock.mono_s(), "boot-1", 1_785_500_000.0, "synced")
+
+
+def made(folder: Path, store: Any, log: list[tuple[float, str]]) -> Loop:
+    site = site_at(folder)
+    one: Any = Recorder(log)
+
+    def outgoing(notice: Notify, now: Instant) -> Any:
+        return postman.outgoing(site, notice, now)
+
+    return Loop(site.settings(), store, one, one, {"primary": one, "lte": one}, outgoing, instant)
+
+
+def alive() -> list[Fact]:
+    now_s = clock.mono_s()
+    sent = [RoundSent(path, 1, now_s, ("icmp:a",)) for path in ("primary", "lte")]
+    return [*sent, *(ProbeReplied(path, 1, "icmp:a", now_s) for path in ("primary", "lte"))]
+
+
+async def failed_over(it: Loop) -> float:
+    """Tell a failover; when it was told."""
+    for fact in alive():
+        it.tell(fact)
+    await until(lambda: it.state.paths["lte"].verdict == "up")
+    it.tell(LinkChanged("primary", False, clock.mono_s()))
+    return clock.mono_s()
+
+
+def looping(folder: Path, test: Callable[[Loop, SlowStore, list[tuple[float, str]]], Any]) -> None:
+    async def go() -> None:
+        log: list[tuple[float, str]] = []
+        store = SlowStore(log)
+        it = made(folder, store, log)
+        task = asyncio.create_task(it.run())
+        try:
+            await test(it, store, log)
+            assert not task.done()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    run(go)
+
+
+def test_what_was_decided_is_recorded_before_it_is_done_clause_c1(tmp_path: Path) -> None:
+    async def test(it: Loop, store: SlowStore, log: list[tuple[float, str]]) -> None:
+        await failed_over(it)
+        await until(lambda: any(what == "act" for _, what in log))
+        first = [what for _, what in log].index("act")
+        assert log[first - 1][1] == "commit"
+        assert "place" in store.records
+        assert len(store.messages) == 2
+
+    looping(tmp_path, test)
+
+
+def test_a_hanging_disk_delays_a_switch_by_a_fifth_of_a_second_clause_l6(tmp_path: Path) -> None:
+    async def test(it: Loop, store: SlowStore, log: list[tuple[float, str]]) -> None:
+        for fact in alive():
+            it.tell(fact)
+        await until(lambda: bool(store.records))
+        store.free.clear()
+        told_s = await failed_over(it)
+        await until(lambda: any(what == "act" for _, what in log))
+        assert next(at_s for at_s, what in log if what == "act") - told_s < 0.35
+        assert store.messages == []
+        assert it.document()["store"] == "unavailable"
+        store.free.set()
+        await until(lambda: len(store.messages) == 2)
+        it.tell(LinkChanged("primary", False, clock.mono_s()))
+        await until(lambda: it.document()["store"] == "good")
+        assert sorted(store.messages) == sorted(set(store.messages))
+
+    looping(tmp_path, test)
+
+
+def test_a_full_disk_is_told_once_and_nothing_is_lost_clause_c3(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(it: Loop, store: SlowStore, log: list[tuple[float, str]]) -> None:
+        store.broken = True
+        await failed_over(it)
+        await until(lambda: any(what == "act" for _, what in log))
+        for _ in range(20):
+            it.tell(LinkChanged("primary", False, clock.mono_s()))
+            await asyncio.sleep(0.01)
+        assert sum("kept in memory" in record.message for record in caplog.records) == 1
+        store.broken = False
+        it.tell(LinkChanged("primary", False, clock.mono_s()))
+        await until(lambda: len(store.messages) == 2)
+        assert "place" in store.records
+
+    looping(tmp_path, test)
+
+
+def test_a_flood_of_facts_is_capped_and_the_newest_are_kept_clause_c5(tmp_path: Path) -> None:
+    async def go() -> None:
+        it = made(tmp_path, None, [])
+        for number in range(FACTS_MAX + 2000):
+            it.tell(LinkChanged("primary", True, float(number)))
+        assert len(it.facts) == FACTS_MAX
+        assert it.facts[-1] == LinkChanged("primary", True, float(FACTS_MAX + 1999))
+
+    run(go)
+
+
+@pytest.mark.parametrize(("boot", "phase"), [("boot-1", "away"), ("boot-0", "home")])
+def test_the_state_of_this_boot_is_resumed_and_no_other_clause_c2(tmp_path: Path, boot: str, phase: str) -> None:
+    async def go() -> None:
+        store = await Store.open(tmp_path / "store.db")
+        place = Place(phase="away", path="lte", since_s=1.0, incident="i-1")
+        await store.commit([], snapshot=msgspec.json.encode(Snapshot(boot, place)))
+        it = made(tmp_path, store, [])
+        await it._resume()
+        assert it.state.place.phase == phase
+        await store.commit([], snapshot=b"\xffjunk")
+        again = made(tmp_path, store, [])
+        await again._resume()
+        assert again.state.place.phase == "home"
+        await store.close()
+
+    run(go)
+
+
+def test_the_control_socket_gives_the_status_and_ignores_what_it_is_told_clause_x5(tmp_path: Path) -> None:
+    async def go() -> None:
+        it = made(tmp_path, None, [])
+        path = tmp_path / "control.sock"
+        path.write_text("left by a crashed one")
+        socket = StatusSocket(path, it.document)
+        await socket.open()
+        assert path.stat().st_mode & 0o777 == 0o660
+        for said in (b"", b"{]\x00" * 1000):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(said)
+            document = json.loads(await reader.readline())
+            assert (document["format"], document["site"], document["path"]) == (1, "site-7", "primary")
+            writer.transport.abort()
+        await socket.close()
+        assert not path.exists()
+
+    run(go)
+
+
+def test_a_core_that_raises_ends_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(module, "turn", broken)
+
+    async def go() -> None:
+        with pytest.raises(RuntimeError):
+            await made(tmp_path, None, []).run()
+
+    run(go)
+
+
+def test_the_daemon_loads_nothing_that_it_does_not_need() -> None:
+    code = (
+        "import sys, edgeagent.daemon.wiring; "
+        "print([m for m in ('paramiko','pysnmp','aiosmtplib','email') if m in sys.modules]); "
+        "print(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    loaded, rss_kib = done.stdout.splitlines()
+    assert loaded == "[]"
+    assert int(rss_kib) < 40 * 1024

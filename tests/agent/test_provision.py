@@ -1,0 +1,329 @@
+"""``edgeagent provision`` against the virtual router: what it makes of it, and that foreign rows stay."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeagent.cli import provision
+from edgeagent.config.site import Site
+from hil.virtual.routeros.values import VERSIONS, Version
+from tests.agent.support import MAIL_PASSWORD, PASSWORD, Rig, rig, run, site_at
+
+Everything = dict[str, Any]
+MOVING = ("/log", "/system/history", "/user/active", "/system/resource", "/system/clock")
+ORDERED = ("/ip/firewall/mangle", "/ip/firewall/filter", "/ip/firewall/nat")
+TRACKING = "/ip/firewall/connection/tracking"
+
+
+async def provisioned(site: Site, verb: str, code: int = 0) -> str:
+    """Run the command beside the router, in this loop; what it printed."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        got = await provision._run(
+            site, verb, PASSWORD, await asyncio.to_thread(Path(site.router.certificate).read_text)
+        )
+    assert got == code, told.getvalue()
+    return told.getvalue()
+
+
+def everything(on: Rig) -> Everything:
+    """All menus as they stand, but for clocks and logs."""
+    store = on.router.store
+    return {
+        path: store.single(path) if menu.single else store.rows(path)
+        for path, menu in store.menus.items()
+        if path not in MOVING
+    }
+
+
+def foreign(found: Everything) -> Everything:
+    """Without the rows of ours."""
+    return {
+        path: rows if isinstance(rows, Mapping) else [row for row in rows if not ours(row)]
+        for path, rows in found.items()
+    }
+
+
+def ours(row: Mapping[str, str]) -> bool:
+    return row.get("comment", "").startswith("edgeagent:")
+
+
+def rules_menu(version: Version) -> str:
+    return "/routing/rule" if version == "7.22" else "/ip/route/rule"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_plan_changes_nothing_and_apply_does_what_it_said(version: Version, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, version) as on:
+            site = site_at(tmp_path, on.port)
+            before = everything(on)
+            plan = (await provisioned(site, "plan")).splitlines()
+            assert everything(on) == before
+            assert plan[-1].startswith(f"{len(plan) - 1} changes; nothing has been changed yet")
+            heard = len(on.heard())
+            assert f"{len(plan) - 1} changes made" in await provisioned(site, "apply")
+            writes = [" ".join(words) for words in on.heard()[heard:] if not words[0].endswith("/print")]
+            assert writes == plan[:-1]
+
+    run(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_applying_twice_changes_nothing_the_second_time_clause_p3(version: Version, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, version) as on:
+            site = site_at(tmp_path, on.port)
+            await provisioned(site, "apply")
+            after = everything(on)
+            assert any(ours(row) for row in after["/ip/firewall/mangle"])
+            assert "0 changes made" in await provisioned(site, "apply")
+            assert "nothing to change" in await provisioned(site, "plan")
+            assert everything(on) == after
+
+    run(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ours_stand_on_top_and_everything_foreign_is_as_before_clause_p4(version: Version, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, version) as on:
+            site = site_at(tmp_path, on.port)
+            before = everything(on)
+            await provisioned(site, "apply")
+            after = everything(on)
+            adopted = {TRACKING, "/ip/firewall/service-port"}
+            kept = {path: rows for path, rows in foreign(after).items() if path not in adopted}
+            assert kept == {path: rows for path, rows in foreign(before).items() if path not in adopted}
+            differing = {key for key, value in after[TRACKING].items() if before[TRACKING].get(key) != value}
+            assert differing <= {"udp-timeout", "udp-stream-timeout"}
+            for menu in (*ORDERED, rules_menu(version)):
+                static = [row for row in after[menu] if row["dynamic"] != "true"]
+                count = sum(map(ours, static))
+                assert count
+                assert all(map(ours, static[:count])), menu
+
+    run(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_removal_leaves_the_router_as_it_was_clause_p4(version: Version, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, version) as on:
+            site = site_at(tmp_path, on.port)
+            await on.do(f"{TRACKING}/set", "=udp-timeout=17s", "=udp-stream-timeout=2m17s")
+            before = everything(on)
+            await provisioned(site, "apply")
+            assert everything(on)[TRACKING]["udp-timeout"] == "3m"
+            assert everything(on) != before
+            await provisioned(site, "remove")
+            assert everything(on) == before
+            assert "0 rows removed" in await provisioned(site, "remove")
+            assert everything(on) == before
+
+    run(test)
+
+
+def test_what_the_owner_changed_after_a_removal_is_what_the_next_one_gives_back_clause_p4(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            for owners in ("11s", "22s"):
+                await on.do(f"{TRACKING}/set", f"=udp-timeout={owners}")
+                await provisioned(site, "apply")
+                await provisioned(site, "apply")
+                await provisioned(site, "remove")
+                assert on.router.store.single(TRACKING)["udp-timeout"] == owners
+
+    run(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_whatever_was_done_to_our_rows_one_apply_repairs_it_clause_p3(version: Version, tmp_path: Path) -> None:
+    """Delete, disable, change, duplicate, shuffle and leave old rows behind, at random."""
+    rng = random.Random(f"disorder-{version}")
+
+    async def disorder(on: Rig) -> None:
+        menus = (*ORDERED, rules_menu(version), "/ip/route", "/ip/firewall/address-list")
+        for menu in rng.sample(menus, 3):
+            rows = [row for row in on.rows(menu) if row["dynamic"] != "true"]
+            mine = [row for row in rows if ours(row)]
+            ordered = menu not in ("/ip/route", "/ip/firewall/address-list")
+            for row in rng.sample(mine, min(3, len(mine))):
+                kind = rng.randrange(5)
+                if kind == 0:
+                    await on.do(f"{menu}/remove", f"=.id={row['.id']}")
+                elif kind == 1:
+                    await on.do(f"{menu}/disable", f"=.id={row['.id']}")
+                elif kind == 2 and "firewall/" in menu and ordered:
+                    await on.do(f"{menu}/set", f"=.id={row['.id']}", "=action=accept", "=chain=forward")
+                elif kind == 3 and ordered:
+                    extra = {"/ip/firewall/nat": "srcnat"}.get(menu, "forward")
+                    match = f"=chain={extra}" if "firewall/" in menu else "=table=main"
+                    await on.do(f"{menu}/add", match, f"=comment={rng.choice([row['comment'], 'edgeagent:of-old'])}")
+                elif ordered:
+                    other = rng.choice([one for one in rows if one is not row])
+                    with contextlib.suppress(Exception):  # it may have been removed just before
+                        await on.do(f"{menu}/move", f"=numbers={row['.id']}", f"=destination={other['.id']}")
+
+    async def test() -> None:
+        async with rig(tmp_path, version) as on:
+            site = site_at(tmp_path, on.port)
+            before = foreign(everything(on))
+            await provisioned(site, "apply")
+            wanted = {path: strip(rows) for path, rows in everything(on).items()}
+            repaired = 0
+            for _ in range(12):
+                await disorder(on)
+                repaired += {path: strip(rows) for path, rows in everything(on).items()} != wanted
+                await provisioned(site, "apply")
+                assert {path: strip(rows) for path, rows in everything(on).items()} == wanted
+                assert "nothing to change" in await provisioned(site, "plan")
+            assert repaired > 6
+            await provisioned(site, "remove")
+            assert foreign(everything(on))[ORDERED[1]] == before[ORDERED[1]]
+
+    run(test, 30.0)
+
+
+def strip(rows: Any) -> Any:
+    """Rows without ids and times of creation; unordered where order means nothing."""
+    if isinstance(rows, Mapping):
+        return rows
+    return (
+        sorted(
+            (sorted((key, value) for key, value in row.items() if key not in (".id", "creation-time")) for row in rows),
+            key=str,
+        )
+        if rows and "chain" not in rows[0]
+        else [sorted((key, value) for key, value in row.items() if key != ".id") for row in rows]
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_connection_lost_at_any_sentence_is_made_good_by_the_next_apply_clause_p3(
+    version: Version, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with rig(tmp_path, version) as on:
+            site = site_at(tmp_path, on.port)
+            before = everything(on)
+            await provisioned(site, "apply")
+            wanted = {path: strip(rows) for path, rows in everything(on).items()}
+            await provisioned(site, "remove")
+            for command in ("/ip/route/add", "/ip/firewall/filter/add", "/ip/firewall/nat/add", f"{TRACKING}/set"):
+                for kind in ("drop", "drop_after"):
+                    on.strike(kind, command, count=1)
+                    await provisioned(site, "apply", code=1)
+                    await provisioned(site, "apply")
+                    assert {path: strip(rows) for path, rows in everything(on).items()} == wanted, (kind, command)
+                    on.strike(kind, "/ip/firewall/filter/remove", count=1)
+                    await provisioned(site, "remove", code=1)
+                    await provisioned(site, "remove")
+                    assert {path: strip(rows) for path, rows in everything(on).items()} == {
+                        path: strip(rows) for path, rows in before.items()
+                    }
+
+    run(test, 30.0)
+
+
+def test_flows_from_before_the_rules_are_flushed_once_and_only_the_providers(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            rows = [
+                {"protocol": "udp", "dst-address": "127.30.0.10:5060"},
+                {"protocol": "udp", "dst-address": "127.30.0.20", "dst-port": "30000"},
+                {"protocol": "tcp", "dst-address": "203.0.113.9:443"},
+                {"protocol": "icmp"},
+            ]
+            ids = on.plane.set_connections(rows)
+            on.strike("trap", "/ip/firewall/connection/remove", count=1)  # this one ended by itself
+            await provisioned(site, "apply")
+            left = await on.plane.rows("/ip/firewall/connection") or []
+            assert [row[".id"] for row in left] == [ids[0], ids[2], ids[3]]
+            on.plane.set_connections(rows)
+            await provisioned(site, "apply")
+            assert len(await on.plane.rows("/ip/firewall/connection") or []) == 4
+
+    run(test)
+
+
+def test_another_router_a_wrong_password_and_no_router_are_told_with_code_2_clause_x1(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            on.strike("wrong_password", count=1)
+            told = await provisioned(site, "apply", code=2)
+            assert "cannot be reached" in told
+            assert PASSWORD not in told
+            (tmp_path / "other").mkdir()
+            async with rig(tmp_path / "other") as stranger:
+                assert "not the pinned one" in await provisioned(site_at(tmp_path, stranger.port), "apply", code=2)
+                assert stranger.heard() == []
+            (tmp_path / "router.pem").write_text("no certificate")
+            broken = site_at(tmp_path, on.port, certificate=str(tmp_path / "router.pem"))
+            assert "certificate" in await provisioned(broken, "plan", code=2)
+        assert "cannot be reached" in await provisioned(site, "plan", code=2)
+
+    run(test)
+
+
+def test_a_version_that_is_not_supported_is_left_alone(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            on.router.store.single("/system/resource")
+            on.router.store._settings["/system/resource"]["version"] = "8.1 (stable)"
+            before = everything(on)
+            assert "8.1 (stable) is not supported" in await provisioned(site, "apply", code=2)
+            assert everything(on) == before
+
+    run(test)
+
+
+def test_a_store_that_cannot_be_used_stops_before_the_first_change_clause_c3(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            (tmp_path / "state").mkdir()
+            (tmp_path / "state" / "store.db").mkdir()
+            before = everything(on)
+            assert "store" in await provisioned(site, "apply", code=2)
+            assert everything(on) == before
+
+    run(test)
+
+
+def test_leases_of_a_running_agent_are_neither_wanted_nor_removed(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            lease = ("=list=edge-lte-site", "=address=0.0.0.0/0", "=timeout=1m", "=comment=edgeagent:site-7")
+            await on.do("/ip/firewall/address-list/add", *lease)
+            await provisioned(site, "apply")
+            assert on.leases() == {("edge-lte-site", "0.0.0.0/0")}
+            await provisioned(site, "remove")
+            assert on.leases() == {("edge-lte-site", "0.0.0.0/0")}
+
+    run(test)
+
+
+def test_passwords_are_read_from_their_files_and_never_printed_clause_x4(tmp_path: Path) -> None:
+    site = site_at(tmp_path)
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        assert provision.run(site, "plan") == 2
+        (tmp_path / "router.crt").write_text("x")
+        assert provision.run(site, "plan") == 2
+    assert PASSWORD not in told.getvalue()
+    assert MAIL_PASSWORD not in told.getvalue()
+    assert "expected a readable file" in told.getvalue()
