@@ -1,4 +1,5 @@
-# Two commands do everything: `make demo` and `make test`. Both call `make setup` first; repeated, that takes no time.
+# `make test` does everything (`make demo` comes with the next step). It calls `make setup` first; repeated, that takes
+# no time.
 PYTHON ?= python3
 BIN := .venv/bin
 REPEAT ?= 1

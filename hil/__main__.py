@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import shutil
+import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hil import events, scenario
 from hil.bench import CannotRun, Event, Options
@@ -21,6 +24,8 @@ from hil.virtual.bench import open_bench
 JOBS, BENCH_JOBS = 5, 4
 ROUTERS, PROFILES = ("6.49", "7.22"), ("rb2011", "hap-ac2", "generic")
 BITES, BLUNT, ERROR = "bites", "BLUNT", "ERROR"
+CLEARING_S = 8.0
+T = TypeVar("T")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,19 +36,57 @@ def main(argv: list[str] | None = None) -> int:
 
         return router(words[1:])
     arguments = _parser().parse_args(words)
+    code: int = EXIT_BROKEN
     try:
-        code: int = arguments.command(arguments)
+        code = arguments.command(arguments)
     except CannotRun as error:
         print(f"cannot run: {error}", file=sys.stderr)
         return EXIT_CANNOT
     except Exception:  # noqa: BLE001  (Python would end with 1, and that means that the product missed)
         traceback.print_exc()
         return EXIT_BROKEN
+    finally:
+        _clear(arguments.temporary, code)
     return code
+
+
+def _clear(temporary: Path | None, code: int) -> None:
+    """Remove the event files and logs that nobody asked for, unless there is something to look up in them."""
+    if temporary is None:
+        return
+    if code == EXIT_PASSED or not any(path.is_file() for path in temporary.rglob("*")):
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        print(f"event files and logs: {temporary}", file=sys.stderr)
+
+
+def _finished(work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``. SIGTERM cancels it as Ctrl-C does: its benches are cleared away before this ends."""
+
+    async def guarded() -> T:
+        loop, this = asyncio.get_running_loop(), asyncio.current_task()
+        assert this is not None
+        # Once: a second signal must not interrupt the clearing away.
+        loop.add_signal_handler(signal.SIGTERM, lambda: this.cancelling() or this.cancel())
+        try:
+            return await work
+        except asyncio.CancelledError:
+            # Of several benches at once, only the first was waited for.
+            others = asyncio.all_tasks() - {this}
+            with contextlib.suppress(asyncio.CancelledError):
+                if others:
+                    await asyncio.wait(others, timeout=CLEARING_S)
+            raise
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hil", description="The bench: stories on real routing and real phones.")
+    parser.set_defaults(temporary=None)
     commands = parser.add_subparsers(required=True)
     commands.add_parser("list", help="the scenarios").set_defaults(command=_list)
     run = commands.add_parser("run", help="run one scenario and judge it")
@@ -95,7 +138,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.router not in found.routers:
         raise CannotRun(f"{found.name} is about RouterOS {', '.join(found.routers)}; give --router")
     turn, folder = asyncio.Semaphore(arguments.jobs), _folder(arguments)
-    said = asyncio.run(_measured(found, arguments.router, arguments, turn, folder))
+    said = _finished(_measured(found, arguments.router, arguments, turn, folder))
     print(table(said), flush=True)
     if arguments.json:
         write(said, arguments.json)
@@ -127,7 +170,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     async def work() -> list[dict[str, Any] | CannotRun]:
         return await asyncio.gather(*(one(*pair) for pair in pairs))
 
-    results = asyncio.run(work())
+    results = _finished(work())
     print(_summary(pairs, results), flush=True)
     if arguments.json:
         write([said for said in results if not isinstance(said, CannotRun)], arguments.json)
@@ -160,7 +203,7 @@ def _bite(arguments: argparse.Namespace) -> int:
     async def work() -> list[dict[str, Any]]:
         return await asyncio.gather(*(one(*pair) for pair in pairs))
 
-    reports = asyncio.run(work())
+    reports = _finished(work())
     verdicts = [_bitten(said) for said in reports]
     for (found, breakage), said, verdict in zip(pairs, reports, verdicts, strict=True):
         print(f"{verdict} {found.name} with {breakage}: {said['outcome']}, {worst(said)}", flush=True)
@@ -205,11 +248,13 @@ def _named(path: Path, seen: Sequence[Event]) -> Event:
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
-    """Where event files and logs go: beside the report, else into a temporary folder that is kept."""
+    """Where event files and logs go: beside the report, else into a temporary folder (see :func:`_clear`)."""
     if arguments.json:
         report_path: Path = arguments.json.resolve()  # programs of a bench have working folders of their own
         return report_path.with_name(f"{report_path.stem}.events")
-    return Path(tempfile.mkdtemp(prefix="edgeagent-hil-"))
+    folder = Path(tempfile.mkdtemp(prefix="edgeagent-hil-"))
+    arguments.temporary = folder
+    return folder
 
 
 if __name__ == "__main__":

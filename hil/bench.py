@@ -69,8 +69,8 @@ class Bench(Protocol):
 
     # --- the lines: "wan" and "lte" ---
 
-    async def cut(self, line: str) -> float:
-        """The line dies silently, its link stays up; returns when."""
+    async def cut(self, line: str, direction: str = "both") -> float:
+        """The line dies silently, its link stays up; returns when. ``direction``: ``up`` (from the site), ``down``."""
 
     async def restore(self, line: str) -> float:
         """The line works again; returns when."""

@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import re
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from edgeagent import texts
 from edgeagent.config.site import Site
 from edgeagent.core.facts import Instant
 from edgeagent.host import clock
-from edgeagent.routeros import adopted, diff, sentences
+from edgeagent.routeros import adopted, diff, sentences, uplinks
 from edgeagent.routeros.adopted import ADOPTED, Setting
 from edgeagent.routeros.dialect_v6 import DialectV6
 from edgeagent.routeros.dialect_v7 import DialectV7
-from edgeagent.routeros.errors import RouterError, RouterTrap
+from edgeagent.routeros.errors import RouterError, RouterProtocolError, RouterTrap
 from edgeagent.routeros.ruleset import Dialect, Row, Uplink, Wish, build
 from edgeagent.routeros.session import Session
 from edgeagent.store.errors import StoreUnavailable
@@ -26,7 +28,10 @@ from edgeagent.store.store import Store
 
 DEADLINE_S = 15.0
 KEPT = "adopted settings"
+FLUSH_DUE = "flush due"
+LEAST_MINOR = {6: 49, 7: 12}  # 6.49 is the last of its line; of 8 and later nothing is known
 Seen = dict[str, list[dict[str, str]]]
+Connect = Callable[[], Awaitable[Session]]
 
 
 def run(site: Site, verb: str) -> int:
@@ -42,15 +47,19 @@ def run(site: Site, verb: str) -> int:
 
 async def _run(site: Site, verb: str, password: str, pinned: str) -> int:
     router = site.router
-    try:
-        session = await Session.open(
+
+    async def connect() -> Session:
+        return await Session.open(
             router.address, router.port, router.user, password, pinned, DEADLINE_S, source=site.agent_address
         )
+
+    try:
+        session = await connect()
     except (RouterError, OSError, ValueError) as error:
         print(f"The router cannot be reached: {error}", file=sys.stderr)
         return 2
     try:
-        return await _work(session, site, verb)
+        return await _work(session, site, verb, connect)
     except RouterError as error:
         print(f"Stopped: {error}. What was done so far is safe; run the same command again.", file=sys.stderr)
         return 1
@@ -78,7 +87,7 @@ def wish(site: Site, addresses: dict[str, str]) -> Wish:
     )
 
 
-async def _work(session: Session, site: Site, verb: str) -> int:
+async def _work(session: Session, site: Site, verb: str, connect: Connect) -> int:
     dialect = await _dialect(session)
     if dialect is None:
         return 2
@@ -90,45 +99,47 @@ async def _work(session: Session, site: Site, verb: str) -> int:
         former = json.loads(await store.kept(KEPT) or b"{}")
         if verb == "remove":
             code = await _remove(session, wanted, seen, settings, former)
-            await store.commit([], keep={KEPT: b"{}"})  # given back: what holds from now on is the owner's
+            # Given back: what holds from now on is the owner's, and no flow is bound to a line by rules of ours.
+            await store.commit([], keep={KEPT: b"{}", FLUSH_DUE: b""})
             return code
         changes: list[diff.Change] = diff.ruleset_changes(wanted, seen)
         adopting, values = adopted.adopting(settings)
+        everything = [*changes, *adopting]
+        due = bool(everything) or bool(await store.kept(FLUSH_DUE))
         if verb == "plan":
-            return _show(changes, adopting)
-        if values:
+            return _show(everything, due)
+        if everything:
+            # Before the first change: a run that stops half way leaves the flush to the next one.
             now = Instant(clock.mono_s(), clock.boot_id(), clock.wall_s(), clock.wall_quality())
-            kept = json.dumps({**values, **former}).encode()
-            await store.commit([Record("settings adopted", now, values)], keep={KEPT: kept})
+            keep = {FLUSH_DUE: b"1"} | ({KEPT: json.dumps({**values, **former}).encode()} if values else {})
+            await store.commit([Record("settings adopted", now, values)] if values else [], keep=keep)
+        await _send(session, everything)
+        if due and await _flush(connect, site.provider.prefixes):
+            await store.commit([], keep={FLUSH_DUE: b""})
     finally:
         await store.close()
-    await _send(session, [*changes, *adopting])
-    if changes or adopting:
-        await _flush(session, site.provider.prefixes)
-    print(texts.screen("applied", count=len(changes) + len(adopting)))
+    print(texts.screen("applied", count=len(everything)))
     return 0
 
 
 async def _dialect(session: Session) -> Dialect | None:
     rows = await session.print("/system/resource", ("version",))
     version = rows[0].get("version", "") if rows else ""
-    major = version.partition(".")[0]
-    if major == "6":
-        return DialectV6()
-    if major == "7":
-        return DialectV7()
-    print(f"RouterOS {version or '(unknown)'} is not supported; 6.49 and 7.12 or later are.", file=sys.stderr)
+    found = re.match(r"(\d{1,3})\.(\d{1,5})(?!\d)", version)
+    major, minor = (int(found[1]), int(found[2])) if found else (0, 0)
+    if major in LEAST_MINOR and minor >= LEAST_MINOR[major]:
+        return DialectV6() if major == 6 else DialectV7()
+    print(
+        f"RouterOS {version or '(unknown)'} is not supported; expected 6.49 or a later 6, or 7.12 or a later 7.",
+        file=sys.stderr,
+    )
     return None
 
 
 async def _addresses(session: Session, site: Site) -> dict[str, str]:
-    rows = await session.print("/ip/address", ("address", "interface"))
-    return {
-        path.name: row["address"].partition("/")[0]
-        for path in site.paths
-        for row in rows
-        if row.get("interface") == path.interface
-    }
+    rows = await session.print("/ip/address", uplinks.FIELDS)
+    found = {path.name: uplinks.address_beside(rows, path.interface, path.gateway) for path in site.paths}
+    return {name: address for name, address in found.items() if address is not None}
 
 
 async def _seen(session: Session, wanted: list[Row]) -> Seen:
@@ -162,11 +173,12 @@ async def _remove(
     return 0
 
 
-def _show(changes: list[diff.Change], adopting: list[diff.Set]) -> int:
-    everything = [*changes, *adopting]
+def _show(everything: list[diff.Change], flush: bool) -> int:
     for change in everything:
         print(" ".join(sentences.of_change(change)))
     print(texts.screen("plan count", count=len(everything)) if everything else texts.screen("plan none"))
+    if flush:
+        print(texts.screen("plan flush"))
     return 0
 
 
@@ -175,14 +187,30 @@ async def _send(session: Session, changes: list[diff.Change]) -> None:
         await session.send(sentences.of_change(change))
 
 
-async def _flush(session: Session, prefixes: tuple[str, ...]) -> None:
-    """Once: flows that were fasttracked or unmarked before the rules stood would go on as before."""
+async def _flush(connect: Connect, prefixes: tuple[str, ...]) -> bool:
+    """Once: flows that were fasttracked or unmarked before the rules stood would go on as before.
+
+    False if the router has more connections of a kind than a reply may have. Each kind is read over a connection of its
+    own, because such a reply ends it.
+    """
     networks = [ipaddress.IPv4Network(prefix) for prefix in prefixes]
-    rows = await session.print(
-        "/ip/firewall/connection", (".id", "dst-address"), ("?protocol=udp", "?protocol=tcp", "?#|")
-    )
-    for row in rows:
-        address = row.get("dst-address", "").partition(":")[0]
-        with contextlib.suppress(ValueError, RouterTrap):  # not an IPv4 row, or it ended by itself
-            if any(ipaddress.IPv4Address(address) in network for network in networks):
-                await session.remove("/ip/firewall/connection", row[".id"])
+    complete = True
+    for protocol in ("udp", "tcp"):
+        session = await connect()
+        try:
+            try:
+                rows = await session.print(
+                    "/ip/firewall/connection", (".id", "dst-address"), (f"?protocol={protocol}",)
+                )
+            except RouterProtocolError:
+                print(texts.screen("flush failed", name=protocol.upper()), file=sys.stderr)
+                complete = False
+                continue
+            for row in rows:
+                address = row.get("dst-address", "").partition(":")[0]
+                with contextlib.suppress(ValueError, RouterTrap):  # not an IPv4 row, or it ended by itself
+                    if any(ipaddress.IPv4Address(address) in network for network in networks):
+                        await session.remove("/ip/firewall/connection", row[".id"])
+        finally:
+            await session.close()
+    return complete

@@ -69,7 +69,6 @@ class Provider(Struct, frozen=True):
     registrar: str
     registrar_port: int
     prefixes: tuple[str, ...]
-    sip_ports: tuple[int, ...]
 
 
 class Mail(Struct, frozen=True):
@@ -220,7 +219,6 @@ def _provider(reader: Reader) -> Provider:
         registrar=reader.address("registrar"),
         registrar_port=reader.whole("registrar_port", 1, 65535, 5060),
         prefixes=reader.prefixes("prefixes", 1),
-        sip_ports=(5060, 5061),
     )
     reader.end()
     return provider

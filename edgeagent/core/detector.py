@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from edgeagent.core.facts import LinkChanged
 from edgeagent.core.settings import ProbingSettings
 from edgeagent.core.window import (
+    DAY_S,
     NEVER,
     Window,
     answered_run,
@@ -29,7 +30,6 @@ from edgeagent.core.window import (
     settles_at,
 )
 
-DAY_S = 86400.0
 UP, DOWN, UNSURE = "up", "down", "unsure"
 
 

@@ -74,15 +74,18 @@ def flows_seen(phones: Phones, fact: FlowsSeen, settings: FlowSettings) -> Phone
 
 
 def answered_on(phones: Phones, fact: FlowsSeen, address: str | None) -> float | None:
-    """Since when a row of this uplink address is known to have been answered; None when no row's answers grew.
+    """Since when a signalling row of this uplink address is known to have been answered; None when none was.
 
-    The answer came somewhere between two readings, so only the earlier one is sure.
+    Media proves nothing: the far end goes on talking when our side is no longer heard. The answer came somewhere
+    between two readings, so only the earlier one is sure.
     """
     if address is None or phones.read_s is None:
         return None
     for flow in fact.flows:
         before = phones.counts.get(_key(flow))
-        if flow.nat == address and before is not None and flow.repl_bytes > before[1]:
+        if flow.media or flow.nat != address or before is None:
+            continue
+        if flow.orig_bytes > before[0] and flow.repl_bytes > before[1]:
             return phones.read_s
     return None
 

@@ -12,7 +12,8 @@ Theory of operation
 -------------------
 A *place* is (phase, path). ``home`` is the primary. ``away`` on a backup: the whole site holds that backup's lease.
 ``returning`` from a backup: new phones go by the primary already, the phones in `waiting` still hold a lease each. An
-*incident* begins with ``away`` and ends when voice starts to go home.
+*incident* begins with ``away`` and ends when voice starts to go home. An agent that starts and finds its lease lapsed
+is home with the incident still open: it ends when the primary proves to be up, or goes on with the next failover.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def next_place(place: Place, paths: dict[str, PathState], settings: Settings, no
     if place.phase == RETURNING and primary.verdict == DOWN:
         in_use = "usable" if usable else "none"
     rule = RULES.get((place.phase, primary.verdict, in_use))
+    if place.phase == HOME and place.incident and primary.verdict == UP:
+        return replace(place, incident="")
     if rule == "leave" and usable and (place.phase != AWAY or usable != place.path):
         return _left(place, usable, primary, now)
     if rule == "home":
@@ -77,6 +80,16 @@ def next_place(place: Place, paths: dict[str, PathState], settings: Settings, no
     if place.ready_since_s is not None and primary.verdict != UP:
         return replace(place, ready_since_s=None)
     return place
+
+
+def new_incident(now: Instant) -> str:
+    """A name that no other incident of this site bears."""
+    return f"{now.boot_id[:8]}-{int(now.mono_s * 1000):x}"
+
+
+def open_incident(place: Place) -> str:
+    """The incident that has not ended; empty where there is none."""
+    return "" if place.phase == RETURNING else place.incident
 
 
 def hold_s(left_s: tuple[float, ...], settings: FailbackSettings, now_s: float) -> float:
@@ -119,7 +132,7 @@ def _left(place: Place, backup: str, primary: PathState, now: Instant) -> Place:
         phase=AWAY,
         path=backup,
         since_s=now.mono_s,
-        incident=f"{now.boot_id[:8]}-{int(now.mono_s * 1000):x}",
+        incident=place.incident if place.phase == HOME and place.incident else new_incident(now),
         cause=primary.cause,
         left_s=(*recent, now.mono_s),
     )
@@ -146,7 +159,7 @@ def _sip_agrees(place: Place, primary: PathState, backup: PathState, now_s: floa
         return True
     if place.ready_since_s is None or backup.window.sip_sent_s < place.ready_since_s:
         return False
-    return now_s - backup.window.sip_sent_s > SIP_SILENT_S and backup.window.sip_answered_s < place.ready_since_s
+    return now_s - backup.window.sip_sent_s > SIP_SILENT_S and backup.window.sip_answered_s < backup.window.sip_sent_s
 
 
 SIP_SILENT_S = 8.0  # a SIP probe of the backup that is still unanswered after this went unanswered

@@ -26,6 +26,7 @@ CATALOGUE: dict[str, Fault] = {
         Fault("backup_down", "warning", ("support",), depends_on=("control_silent",)),
         Fault("router_unreachable", "warning", ("support",), visible_after_s=10.0),
         Fault("control_silent", "warning", ("support",), visible_after_s=5.0),
+        Fault("probes_not_sent", "warning", ("support",)),
         Fault("call_over_drain_limit", "warning", ("support",)),
         Fault("sip_silent", "warning", ("support",), visible_after_s=60.0),
     )

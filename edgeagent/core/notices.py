@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeagent.core.detector import PathState
 from edgeagent.core.drain import Phones, busy
 from edgeagent.core.facts import Instant
-from edgeagent.core.failover import AWAY, Place
+from edgeagent.core.failover import AWAY, Place, open_incident
 from edgeagent.core.intents import Notify
 from edgeagent.core.settings import Settings
 
@@ -14,7 +14,7 @@ def told(
     before: Place, after: Place, paths: dict[str, PathState], phones: Phones, settings: Settings, now: Instant
 ) -> tuple[Notify, ...]:
     """The notices that a change of place owes: ``failover`` when an incident begins, ``restored`` when it ends."""
-    if after.phase == AWAY and after.incident != before.incident:
+    if after.phase == AWAY and after.incident != open_incident(before):
         primary = paths[settings.primary.name]
         began_s = min(primary.down_from_s, now.mono_s)
         data = {
@@ -27,7 +27,7 @@ def told(
             "calls": _calls(phones, settings, now),
         }
         return _for_all("failover", after.incident, data, settings)
-    if before.phase == AWAY and after.phase != AWAY:
+    if open_incident(before) and open_incident(before) != open_incident(after):
         data = {
             "path": before.path,
             "cause": before.cause,
@@ -36,7 +36,7 @@ def told(
             "wall_quality": now.wall_quality,
             "away_s": round(now.mono_s - before.since_s, 1),
             "calls": _calls(phones, settings, now),
-            "backup_died": int(not after.waiting and paths[before.path].verdict == "down"),
+            "backup_died": int(before.phase == AWAY and not after.waiting and paths[before.path].verdict == "down"),
         }
         return _for_all("restored", before.incident, data, settings)
     return ()

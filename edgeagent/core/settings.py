@@ -20,7 +20,7 @@ class ProbingSettings(Struct, frozen=True):
     lost_rounds: int
     recover_rounds: int = 3  # a dead path is up again after so many answered rounds in a row
     unsteady_rounds: int = 6  # so many lost in a row start the hold anew; fewer is ordinary loss
-    sip_every: int = 10  # of the rounds at interval_s; the SBC answers OPTIONS ten times a minute at most
+    sip_every: int = 10  # of the rounds at interval_s; all of them once pings are filtered
     sip_every_fast: int = 3
 
 
@@ -66,7 +66,6 @@ class FailbackSettings(Struct, frozen=True):
     # it cannot be called for some seconds only. Later than `refresh_late_s` the next refresh is waited for.
     refresh_lead_s: float = 4.0
     refresh_late_s: float = 1.5
-    sip_check_wait_s: float = 10.0  # how long a good primary waits for SIP to answer before the backup is asked too
 
 
 class FlowSettings(Struct, frozen=True):
@@ -80,7 +79,7 @@ class FlowSettings(Struct, frozen=True):
     busy_bytes_per_s: float = 1000.0  # each way; G.729 is 3,000 with its headers, RTCP and keep-alives are below 100
     known_for_s: float = 7 * 86400.0
     phones_max: int = 500
-    flows_max: int = 4000
+    flows_max: int = 2500
 
 
 class Settings(Struct, frozen=True):

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgeagent.core import detector, drain, failover, faults, notices, window
-from edgeagent.core.detector import DAY_S, DOWN, UP, PathState
+from edgeagent.core.detector import DOWN, UP, PathState
 from edgeagent.core.facts import (
     Fact,
     FlowsSeen,
@@ -30,11 +30,14 @@ from edgeagent.core.facts import (
 from edgeagent.core.failover import AWAY, HOME, RETURNING, Place
 from edgeagent.core.intents import MoveFlows, Notify, Orders, Probing, Transition
 from edgeagent.core.settings import PathSettings, Settings
+from edgeagent.core.window import DAY_S
 
 ALIVE_LIST = "edge-alive"
 Values = dict[str, str | float | int | None]
 EVERYTHING = "0.0.0.0/0"
-VOIDS_TOLD = 5
+BLIND_ROUNDS = 5
+SIP_AGAIN_S = 300.0  # how often the backup's SIP is asked while the way home waits for the primary's
+SIP_IN_NEED = 3  # of the rounds by a backup that is needed and does not answer pings
 LOOK_S = 1.0  # a reading of the rows so long after the return began was surely asked after it
 
 
@@ -48,6 +51,7 @@ class State(Struct, frozen=True):
     again: tuple[tuple[float, MoveFlows], ...] = ()
     router_lost_s: float | None = None
     leases_known: bool = False
+    decided: bool = False  # whether this run has itself chosen the place; else what it remembers may be long over
 
 
 class Turn(Struct, frozen=True):
@@ -76,10 +80,11 @@ def turn(state: State, facts: tuple[Fact, ...], now: Instant, settings: Settings
     for fact in facts:
         state = _observed(state, fact, settings, now)
     state = _judged(state, settings, now.mono_s)
-    place = failover.next_place(state.place, state.paths, settings, now)
-    place = _waiting(place, state, before.place, settings, now.mono_s)
+    start = state.place
+    place = failover.next_place(start, state.paths, settings, now)
+    place = _waiting(place, state, start, settings, now.mono_s)
     place = failover.next_place(place, state.paths, settings, now) if place.phase == RETURNING else place
-    moves = _moves(state, place, before.place, settings)
+    moves = _moves(state, place, start, settings)
     if not moves and not state.again:
         moves = _strays(state, place, facts, settings)
     moved = (place.phase, place.path) != (before.place.phase, before.place.path)
@@ -87,7 +92,9 @@ def turn(state: State, facts: tuple[Fact, ...], now: Instant, settings: Settings
     later = () if moved else tuple(one for one in state.again if one[0] > now.mono_s)
     again_s = now.mono_s + settings.flows.again_after_s
     told = notices.told(before.place, place, state.paths, state.phones, settings, now)
-    state = replace(state, place=place, again=(*later, *((again_s, move) for move in moves))[-64:])
+    again = (*later, *((again_s, move) for move in moves))[-64:]
+    decided = state.decided or place.phase != start.phase
+    state = replace(state, place=place, again=again, decided=decided)
     state = replace(state, faults=faults.judged(state.faults, _conditions(state, settings, now.mono_s), now.mono_s))
     at_s, reason = _deadline(state, settings, now.mono_s)
     return Turn(
@@ -144,7 +151,7 @@ def _adopted(state: State, fact: LeasesSeen, settings: Settings, now: Instant) -
     place = state.place
     for path in settings.paths[1:]:
         same = place.path == path.name
-        fresh = f"{now.boot_id[:8]}-{int(now.mono_s * 1000):x}"
+        fresh = failover.new_incident(now)
         incident = place.incident if same and place.incident else fresh
         kept = replace(place, path=path.name, since_s=now.mono_s, incident=incident, ready_since_s=None)
         if site_list(path) in held:
@@ -155,7 +162,10 @@ def _adopted(state: State, fact: LeasesSeen, settings: Settings, now: Instant) -
         if phone_list(path) in held:
             waiting = frozenset(address.removesuffix("/32") for address in held[phone_list(path)])
             return replace(state, place=replace(kept, phase=RETURNING, waiting=waiting))
-    return replace(state, place=Place(path=settings.primary.name, since_s=now.mono_s, left_s=place.left_s))
+    # The lease has lapsed. Whether the incident is over is for the primary to show.
+    still = place.incident if place.phase in (HOME, AWAY) else ""
+    home = Place(path=settings.primary.name, since_s=now.mono_s, left_s=place.left_s, incident=still)
+    return replace(state, place=home)
 
 
 def _with_path(state: State, name: str, path: PathState) -> State:
@@ -217,7 +227,8 @@ def _moves(state: State, place: Place, before: Place, settings: Settings) -> tup
 def _strays(state: State, place: Place, facts: tuple[Fact, ...], settings: Settings) -> tuple[MoveFlows, ...]:
     """Rows seen on another path than their phone's: left behind by a crash, a lost reply, a lapse, a new address.
 
-    Nothing else would ever end them while the phone talks, and an unanswered phone talks all the more.
+    Nothing else would ever end them while the phone talks, and an unanswered phone talks all the more. Only a row with
+    the address of another path is a stray: a line may well have more addresses than the one we know.
     """
     home = settings.primary.name
     if place.phase == HOME and state.paths[home].verdict != UP:
@@ -225,7 +236,7 @@ def _strays(state: State, place: Place, facts: tuple[Fact, ...], settings: Setti
     strayed: dict[str, set[str]] = {}
     for flow in (flow for fact in facts if isinstance(fact, FlowsSeen) for flow in fact.flows if not flow.pinned):
         path = place.path if place.phase == AWAY or flow.source in place.waiting else home
-        if state.paths[path].address not in (None, flow.nat):
+        if flow.nat in {other.address for name, other in state.paths.items() if name != path}:
             strayed.setdefault(path, set()).add(flow.source)
     return tuple(MoveFlows(path, sources=frozenset(strayed[path])) for path in sorted(strayed))
 
@@ -237,17 +248,16 @@ def _conditions(state: State, settings: Settings, now_s: float) -> frozenset[str
         "no_path": primary.verdict == DOWN and all(backup.verdict == DOWN for backup in backups),
         "backup_down": primary.verdict == UP and any(backup.verdict == DOWN for backup in backups),
         "router_unreachable": state.router_lost_s is not None,
-        "control_silent": _control_silent(primary, settings.primary, now_s),
+        "control_silent": window.control_silent(
+            primary.window, now_s, settings.primary.probing.reply_wait_s, BLIND_ROUNDS
+        ),
+        "probes_not_sent": window.not_sent(primary.window, BLIND_ROUNDS),
         "sip_silent": state.place.ready_since_s is not None,
         "call_over_drain_limit": state.place.phase == RETURNING
         and bool(state.place.waiting)
         and now_s - state.place.since_s >= settings.failback.drain_limit_s,
     }
     return frozenset(code for code, holds in found.items() if holds)
-
-
-def _control_silent(path: PathState, settings: PathSettings, now_s: float) -> bool:
-    return window.lost_run(path.window, now_s, settings.probing.reply_wait_s).voids >= VOIDS_TOLD
 
 
 # --- what is wanted ----------------------------------------------------------------------------------------------
@@ -283,7 +293,7 @@ def _orders(state: State, settings: Settings, now_s: float) -> Orders:
             state.place.phase
         ]
     return Orders(
-        leases=_leases(state.place, settings) if state.leases_known or state.place.phase != HOME else None,
+        leases=_leases(state.place, settings) if state.leases_known or state.decided else None,
         probing=tuple(_probing(state, path, settings, now_s) for path in settings.paths),
         flows_every_s=every_s,
     )
@@ -299,7 +309,8 @@ def _probing(state: State, path: PathSettings, settings: Settings, now_s: float)
         interval_s = probing.fast_interval_s
     sip_every = detector.sip_every(own, probing, now_s)
     if path is not settings.primary:
-        sip_every = 1 if _sip_due(state.place, path, own, now_s) else 0
+        needed = primary.verdict == DOWN and own.verdict != UP
+        sip_every = 1 if _sip_due(state.place, path, own, now_s) else SIP_IN_NEED if needed else 0
     return Probing(path.name, interval_s, sip_every)
 
 
@@ -316,7 +327,7 @@ def _sip_due(place: Place, path: PathSettings, own: PathState, now_s: float) -> 
     """A backup's SIP is asked once a day, once with each failover to it, and when the way home waits for SIP."""
     sent_s = own.window.sip_sent_s
     if place.ready_since_s is not None and place.path == path.name:
-        return sent_s < place.ready_since_s
+        return sent_s < place.ready_since_s or now_s - sent_s >= SIP_AGAIN_S
     return now_s - sent_s >= DAY_S or (place.phase == AWAY and place.path == path.name and sent_s < place.since_s)
 
 

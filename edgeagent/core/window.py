@@ -2,7 +2,8 @@
 
 A round is *lost* when it is older than the reply wait and none of its targets answered although the control (the
 router's own LAN address) did. A round whose control is silent says nothing about the line: the fault is on our side of
-the router. A round that could not be sent says nothing either.
+the router. The control has that say only if it was answered within a day: a router may refuse pings altogether. A round
+that could not be sent says nothing either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ ROUNDS_MAX = 64
 CONTROL = "control"
 SIP = "sip:"
 NEVER = float("-inf")
+DAY_S = 86400.0
 
 
 class Round(Struct, frozen=True):
@@ -40,14 +42,14 @@ class Window(Struct, frozen=True):
     icmp_answered_s: float = NEVER
     sip_answered_s: float = NEVER
     sip_sent_s: float = NEVER
+    control_answered_s: float = NEVER
 
 
 class LostRun(Struct, frozen=True):
-    """Rounds lost in a row up to now. ``voids`` of them had a silent control and were passed over."""
+    """Rounds lost in a row up to now, and when the first of them was sent."""
 
     count: int
     first_s: float
-    voids: int
 
 
 def round_sent(window: Window, fact: RoundSent) -> Window:
@@ -65,6 +67,7 @@ def replied(window: Window, fact: ProbeReplied) -> Window:
     entry = window.rounds[index]
     if fact.target == CONTROL:
         changed = replace(entry, control=True)
+        window = replace(window, control_answered_s=max(window.control_answered_s, entry.sent_s))
     elif fact.target in entry.targets and fact.target not in entry.answered:
         changed = replace(entry, answered=(*entry.answered, fact.target))
         window = _answered(window, fact.target, entry.sent_s)
@@ -80,6 +83,7 @@ def stretch_answered(window: Window, fact: RoundsAnswered) -> Window:
         window = _answered(window, target, fact.until_s)
         if target.startswith(SIP):
             window = replace(window, sip_sent_s=fact.until_s)
+    window = replace(window, control_answered_s=fact.until_s)
     return replace(window, rounds=(*window.rounds[-(ROUNDS_MAX - 1) :], entry))
 
 
@@ -90,19 +94,30 @@ def known_alive(window: Window, at_s: float) -> Window:
 
 def lost_run(window: Window, now_s: float, reply_wait_s: float) -> LostRun:
     """Count back from the newest round to the last sign of life."""
-    count = voids = 0
-    first_s = now_s
+    count, first_s = 0, now_s
+    control_votes = now_s - window.control_answered_s <= DAY_S
     for entry in reversed(window.rounds):
         if entry.answered or entry.sent_s <= window.alive_s:
             break
         if not entry.targets or now_s - entry.sent_s < reply_wait_s:
             continue
-        if entry.control_sent and not entry.control:
-            voids += 1
+        if control_votes and entry.control_sent and not entry.control:
             continue
         count += 1
         first_s = entry.sent_s
-    return LostRun(count, first_s, voids)
+    return LostRun(count, first_s)
+
+
+def control_silent(window: Window, now_s: float, reply_wait_s: float, rounds: int) -> bool:
+    """Whether the router itself has not answered on the LAN in the last ``rounds`` rounds."""
+    settled = [entry for entry in window.rounds if now_s - entry.sent_s >= reply_wait_s][-rounds:]
+    return len(settled) == rounds and not any(entry.control for entry in settled)
+
+
+def not_sent(window: Window, rounds: int) -> bool:
+    """Whether none of the last ``rounds`` rounds could be sent by this path at all."""
+    last = window.rounds[-rounds:]
+    return len(last) == rounds and not any(entry.targets for entry in last)
 
 
 def answered_run(window: Window, now_s: float, reply_wait_s: float) -> tuple[int, float]:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from edgeagent.config.site import PathConfig
 from edgeagent.core.facts import Fact, Lease, LeasesSeen, RouterLost, RouterReached, UplinkSeen
 from edgeagent.core.intents import MoveFlows
-from edgeagent.routeros import sentences
+from edgeagent.routeros import sentences, uplinks
 from edgeagent.routeros.diff import lease_changes
 from edgeagent.routeros.errors import RouterError, RouterTrap
 from edgeagent.routeros.flows import in_the_way
@@ -50,6 +50,7 @@ class Actuator:
         self.now = now
         self.wanted: frozenset[Lease] | None = None
         self.held: dict[Lease, str] = {}
+        self.foreign: frozenset[Lease] = frozenset()
         self.addresses: dict[str, str] = {}
         self.moves: deque[MoveFlows] = deque(maxlen=MOVES_MAX)
         self.wake = asyncio.Event()
@@ -96,24 +97,22 @@ class Actuator:
 
     async def _greet(self, session: Session) -> None:
         """Learn what the router holds before wanting anything of it."""
-        for row in await session.print("/ip/address", ("address", "interface")):
-            path = next((path for path in self.paths if path.interface == row.get("interface")), None)
-            if path is not None:
-                address = row["address"].partition("/")[0]
-                self.address_seen(path.name, address)
-                self.tell(UplinkSeen(path.name, address, self.now()))
+        rows = await session.print("/ip/address", uplinks.FIELDS)
+        for path in self.paths:
+            address = uplinks.address_beside(rows, path.interface, path.gateway)
+            self.address_seen(path.name, address)
+            self.tell(UplinkSeen(path.name, address, self.now()))
         await self._read_held(session)
         self.tell(RouterReached(self.now()))
         self.tell(LeasesSeen(tuple(sorted(self.held)), self.now()))
-        await asyncio.sleep(0)  # the core must have its turn with that before the first change
 
     async def _read_held(self, session: Session) -> None:
         rows = await session.send(sentences.leases_print(self.lists))
-        self.held = {
-            Lease(row["list"], row["address"].removesuffix("/32")): row[".id"]
-            for row in rows
-            if row.get("dynamic") in ("true", "yes")
-        }
+        found = {Lease(row["list"], row["address"].removesuffix("/32")): row for row in rows}
+        self.held = {lease: row[".id"] for lease, row in found.items() if _timed(row)}
+        self.foreign = frozenset(lease for lease, row in found.items() if not _timed(row))
+        if self.foreign:
+            log.warning("entries without a time stand in our lists: %s; remove them by hand", sorted(self.foreign))
 
     async def _wait(self) -> None:
         due_s = self.renewed_s + RENEW_S - self.now()
@@ -126,24 +125,25 @@ class Actuator:
             self.wake.clear()
 
     async def _reconcile(self, session: Session) -> None:
-        if self.wanted is None:
-            return
-        try:
-            await self._hold(session, self.wanted)
-        except RouterTrap as trap:
-            log.warning("leases: %s; reading them anew", trap)
-            await self._read_held(session)
-            await self._hold(session, self.wanted)
-        while self.moves:
+        """Leases first, then one move after the other; a change of what is wanted goes before the next move."""
+        while self.wanted is not None:
+            try:
+                await self._hold(session, self.wanted)
+            except RouterTrap as trap:
+                log.warning("leases: %s; reading them anew", trap)
+                await self._read_held(session)
+                await self._hold(session, self.wanted)
+            if not self.moves:
+                return
             move = self.moves[0]
-            await self._move(session, move)
-            if self.moves and self.moves[0] is move:  # not before it is done: the connection may fail meanwhile
+            done = await self._move(session, move)
+            if done and self.moves and self.moves[0] is move:  # not before: the connection may fail meanwhile
                 self.moves.popleft()
 
     async def _hold(self, session: Session, wanted: frozenset[Lease]) -> None:
         """Add before remove, and renew by set alone: at no moment is a lease missing that shall stand (clause P2)."""
         due = self.now() - self.renewed_s >= RENEW_S and self.now() - self.turned_s < LIVELY_S
-        changes = lease_changes(wanted, self.held, renew=due)
+        changes = lease_changes(wanted - self.foreign, self.held, renew=due)
         for lease in changes.add:
             rows = await session.send(sentences.lease_add(lease, self.owner))
             self.held[lease] = rows[-1].get("ret", "") if rows else ""
@@ -155,25 +155,35 @@ class Actuator:
         if due:
             self.renewed_s = self.now()
 
-    async def _move(self, session: Session, move: MoveFlows) -> None:
-        """Remove the rows in the way; one that ends meanwhile traps, and the rest is then removed one by one."""
+    async def _move(self, session: Session, move: MoveFlows) -> bool:
+        """Remove the rows in the way; whether it is done. One that ends meanwhile traps: the rest goes one by one."""
         address = self.addresses.get(move.path)
         if address is None:
             log.warning("flows cannot be moved to %s: the router has no address there", move.path)
-            return
+            return True
         rows = await session.send(sentences.flows_print(self.marks))
         ids = in_the_way(rows, move, address, self.media_marks)
-        if not ids:
-            return
         try:
-            await session.send(sentences.flows_remove(ids))
+            if ids:
+                await session.send(sentences.flows_remove(ids))
         except RouterTrap:
-            await self._remove_singly(session, move, address)
+            return await self._remove_singly(session, move, address)
+        return True
 
-    async def _remove_singly(self, session: Session, move: MoveFlows, address: str) -> None:
+    async def _remove_singly(self, session: Session, move: MoveFlows, address: str) -> bool:
+        """A change of what is wanted comes first; the move then stays in the queue."""
         rows = await session.send(sentences.flows_print(self.marks))
+        wanted = self.wanted
         for row_id in in_the_way(rows, move, address, self.media_marks):
+            if self.wanted != wanted:
+                return False
             try:
                 await session.send(sentences.flows_remove([row_id]))
             except RouterTrap as trap:
                 log.debug("a flow ended by itself: %s", trap)
+        return True
+
+
+def _timed(row: dict[str, str]) -> bool:
+    """Whether an entry lapses by itself, as ours do."""
+    return row.get("dynamic") in ("true", "yes")

@@ -26,6 +26,8 @@ RECORD_S = 0.2  # what the record may cost a switch; after that we act and recor
 IDLE_S = 5.0
 FACTS_MAX = 5000
 UNSAVED_MAX = 500
+PRUNE_S = 86400.0
+KEEP_S = 400 * 86400.0  # credits are asked for up to 45 days later; a year and a bit shows the season before
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -64,6 +66,8 @@ class Loop:
         self.failing = False
         self.unsaved: list[tuple[list[Record], list[Outgoing]]] = []
         self.saving: set[asyncio.Task[None]] = set()
+        self.pruning: set[asyncio.Task[None]] = set()
+        self.pruned_s = instant().mono_s
 
     def tell(self, fact: Fact) -> None:
         """Hand a fact to the next turn. A flood is cut off at the cap: the oldest fact goes first."""
@@ -90,6 +94,7 @@ class Loop:
             self.state = result.state
             self.turns += 1
             await self._record(result, now)
+            self._prune(now)
             self._act(result)
             deadline_s = result.next_deadline
 
@@ -132,6 +137,16 @@ class Loop:
             log.warning("the disk is slow: acting first, recording late")
         self.late = not done
 
+    def _prune(self, now: Instant) -> None:
+        """Once a day, beside everything else: a history must not fill the disk (clause C5)."""
+        if self.store is None or now.mono_s - self.pruned_s < PRUNE_S:
+            return
+        self.pruned_s = now.mono_s
+        older = None if now.wall is None or now.wall_quality != "synced" else now.wall - KEEP_S
+        task = asyncio.create_task(_pruned(self.store, older))
+        self.pruning.add(task)
+        task.add_done_callback(self.pruning.discard)
+
     async def _save(self, snapshot: Snapshot) -> None:
         assert self.store is not None  # noqa: S101
         batch = self.unsaved
@@ -155,3 +170,11 @@ class Loop:
         self.router.order(result.orders.flows_every_s)
         for plan in result.orders.probing:
             self.paths[plan.path].order(plan)
+
+
+async def _pruned(store: Store, older_than_wall: float | None) -> None:
+    try:
+        while await store.prune(older_than_wall):
+            pass
+    except StoreUnavailable as error:
+        log.warning("history not pruned: %s", error)

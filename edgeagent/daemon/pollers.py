@@ -11,7 +11,9 @@ from edgeagent.config.site import PathConfig
 from edgeagent.core.facts import Fact, Flow, FlowsSeen, LinkChanged, ProbeReplied, RoundSent, UplinkSeen
 from edgeagent.core.intents import Probing
 from edgeagent.probes.errors import ProbeNotSent
-from edgeagent.routeros.flows import flow, seconds
+from edgeagent.routeros import uplinks
+from edgeagent.routeros.durations import seconds
+from edgeagent.routeros.flows import flow
 from edgeagent.routeros.sentences import flows_print
 from edgeagent.routeros.session import Session
 
@@ -22,6 +24,7 @@ CONTROL = "control"
 SEQUENCES = 65536
 LINKS_EVERY_S = 5.0
 UPLINKS_EVERY_S = 15.0
+TABLE_S = 15.0  # reading a large table takes a small router seconds
 
 
 class IcmpSender(Protocol):
@@ -188,12 +191,12 @@ class RouterPoller:
                 continue
 
     async def _read_uplinks(self, session: Session) -> None:
-        rows = await session.print("/ip/address", ("address", "interface", "disabled"))
+        rows = await session.print("/ip/address", uplinks.FIELDS)
         for path in self.paths:
-            found = [row["address"] for row in rows if row.get("interface") == path.interface and _enabled(row)]
-            self.tell(UplinkSeen(path.name, found[0].partition("/")[0] if found else None, self.now()))
+            address = uplinks.address_beside(rows, path.interface, path.gateway)
+            self.tell(UplinkSeen(path.name, address, self.now()))
         tracking = await session.print("/ip/firewall/connection/tracking", ("udp-stream-timeout",))
-        self.udp_timeout_s = seconds(tracking[0].get("udp-stream-timeout", "")) or None if tracking else None
+        self.udp_timeout_s = seconds(tracking[0].get("udp-stream-timeout", "")) if tracking else None
 
     async def _read_links(self, session: Session) -> None:
         asked_s = self.now()
@@ -212,7 +215,7 @@ class RouterPoller:
 
     async def _read_flows(self, session: Session) -> None:
         asked_s = self.now()
-        rows = await session.send(flows_print(self.marks))
+        rows = await session.send(flows_print(self.marks), deadline_s=TABLE_S)
         flows = tuple(_flows(rows, self.udp_timeout_s, self.media_marks))
         self.tell(FlowsSeen(flows, asked_s, self.now()))
 
@@ -220,7 +223,3 @@ class RouterPoller:
 def _flows(rows: list[dict[str, str]], udp_timeout_s: float | None, media_marks: frozenset[str]) -> list[Flow]:
     found = (flow(row, udp_timeout_s, media_marks) for row in rows)
     return [one for one in found if one is not None]
-
-
-def _enabled(row: dict[str, str]) -> bool:
-    return row.get("disabled") not in ("true", "yes")

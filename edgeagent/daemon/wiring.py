@@ -32,6 +32,7 @@ from edgeagent.store.store import Store
 log = logging.getLogger(__name__)
 COMMAND_S = 5.0
 AGAIN_S = 1.0
+STORE_AGAIN_S = 30.0
 
 
 def instant() -> Instant:
@@ -83,24 +84,19 @@ class Daemon:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        store = await self._open_store()
-        self.loop.store = store
+        self.loop.store = await self._open_store()
         tasks = [self._core(stop), self._forever("probes", self._open_probers)]
         tasks += [self._forever(name, work) for name, work in self._router_work().items()]
-        if store is not None:
-            post = postman.Postman(self.site, self._mail_server(), store, self._mail_source, instant, self.tell)
-            self.loop.posted = post.wake.set
-            tasks.append(self._forever("mail", post.run))
-        await self.status.open()
+        tasks += [self._forever("mail", self._post), self._forever("status socket", self._serve_status)]
         running = [asyncio.create_task(task) for task in tasks]
         systemd.ready()
         try:
             await stop.wait()
         finally:
-            await self._close(running, store)
+            await self._close(running)
         return 3 if self.failed else 0
 
-    async def _close(self, running: list[asyncio.Task[None]], store: Store | None) -> None:
+    async def _close(self, running: list[asyncio.Task[None]]) -> None:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -109,8 +105,21 @@ class Daemon:
             poller.close()
         for prober in self.probers:
             prober.close()
-        if store is not None:
-            await store.close()
+        if self.loop.store is not None:
+            await self.loop.store.close()
+
+    async def _post(self) -> None:
+        """Deliver mails. A store that could not be opened at start is tried again: until then they wait in memory."""
+        while self.loop.store is None:
+            await asyncio.sleep(STORE_AGAIN_S)
+            self.loop.store = await self._open_store()
+        post = postman.Postman(self.site, self._mail_server(), self.loop.store, self._mail_source, instant, self.tell)
+        self.loop.posted = post.wake.set
+        await post.run()
+
+    async def _serve_status(self) -> None:
+        await self.status.open()
+        await asyncio.Event().wait()
 
     async def _open_store(self) -> Store | None:
         try:
@@ -121,18 +130,21 @@ class Daemon:
 
     async def _open_probers(self) -> None:
         """Open what is not open yet; a source address may come later than the agent."""
+        missing: list[str] = []
         for path in self.site.paths:
             poller = self.paths[path.name]
-            if poller.control is None:
-                poller.control = self._icmp(self.site.agent_address, poller.control_replied)
-            if poller.icmp is None:
-                poller.icmp = self._icmp(path.source, poller.icmp_replied)
-            if poller.sip is None:
-                poller.sip = self._sip(path.source, poller)
-        if any(poller.sip is None for poller in self.paths.values()):
-            await asyncio.sleep(AGAIN_S)
-        else:
-            await asyncio.Event().wait()
+            try:
+                if poller.control is None:
+                    poller.control = self._icmp(self.site.agent_address, poller.control_replied)
+                if poller.icmp is None:
+                    poller.icmp = self._icmp(path.source, poller.icmp_replied)
+                if poller.sip is None:
+                    poller.sip = self._sip(path.source, poller)
+            except ProbeUnavailable as error:
+                missing.append(str(error))
+        if missing:
+            raise ProbeUnavailable("; ".join(missing))
+        await asyncio.Event().wait()
 
     def _icmp(self, source: str, on_reply: Callable[[str, int, float, float], None]) -> IcmpProber:
         prober = IcmpProber(source, on_reply, now=clock.mono_s, token=clock.token)
@@ -190,7 +202,7 @@ class Daemon:
         while True:
             try:
                 await work()
-            except (RouterError, ProbeUnavailable, ValueError) as error:  # ValueError: a certificate that is none
+            except (RouterError, OSError, ValueError) as error:  # ValueError: a certificate that is none
                 if str(error) != told:
                     log.warning("%s: %s", name, error)
                 told = str(error)

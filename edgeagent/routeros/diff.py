@@ -6,17 +6,15 @@ address, without order).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
 from edgeagent.core.facts import Lease
+from edgeagent.routeros.durations import seconds
 from edgeagent.routeros.ruleset import ORDERED, TAG, Row
 
 Seen = Mapping[str, str]
-DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:\d+ms)?")
-CLOCK = re.compile(r"(?:(\d+)d )?(\d+):(\d\d):(\d\d)")
 
 
 class Add(Struct, frozen=True, tag=True):
@@ -101,7 +99,8 @@ def lease_changes(wanted: Iterable[Lease], held: Mapping[Lease, str], *, renew: 
     """The changes for the timed entries; ``held`` maps those in the router to their ids."""
     wished = set(wanted)
     return LeaseChanges(
-        add=tuple(sorted(wished - held.keys())),
+        # The site's entry first: it moves everybody, and nothing may stand before it.
+        add=tuple(sorted(wished - held.keys(), key=lambda lease: (not lease.list.endswith("-site"), lease))),
         renew=tuple(held[lease] for lease in sorted(wished & held.keys())) if renew else (),
         remove=tuple(held[lease] for lease in sorted(held.keys() - wished)),
     )
@@ -116,14 +115,9 @@ def _canonical(value: str) -> str:
     value = {"yes": "true", "no": "false"}.get(value, value)
     if value == "":
         return "true"  # a flag given without a value, such as blackhole
-    clock = CLOCK.fullmatch(value)
-    if clock:
-        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
-        return f"{((days * 24 + hours) * 60 + minutes) * 60 + seconds}s"
-    duration = DURATION.fullmatch(value)
-    if duration and value and any(duration.groups()):
-        weeks, days, hours, minutes, seconds = (int(part or 0) for part in duration.groups())
-        return f"{(((weeks * 7 + days) * 24 + hours) * 60 + minutes) * 60 + seconds}s"
+    duration = seconds(value)
+    if duration is not None:
+        return f"{duration}s"
     if "," in value:
         return ",".join(sorted(value.split(",")))
     return value.removesuffix("/32")

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from edgeagent.core.facts import Flow
 from edgeagent.core.intents import MoveFlows
+from edgeagent.routeros.durations import seconds
 
 Seen = Mapping[str, str]
 SIP_PORTS = (5060, 5061)
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:\d+ms)?")
 
 
 def flow(row: Seen, udp_timeout_s: float | None, media_marks: frozenset[str]) -> Flow | None:
-    """One row; None where it is not a voice device's. ``udp_timeout_s`` is the router's UDP timer, if it is known.
+    """One row; None where it is no voice row. ``udp_timeout_s`` is the router's UDP timer, if it is known.
 
-    Version 6 and early 7 print ``address:port``, later ones print the port apart; both are read.
+    Version 6 and early 7 print ``address:port``, later ones print the port apart; both are read. A row that the
+    provider opened towards a device on the site is told from the device's side.
     """
     protocol = row.get("protocol", "")
-    source, source_port = _endpoint(row, "src")
-    far, far_port = _endpoint(row, "dst")
-    nat = row.get("reply-dst-address", "").partition(":")[0]
-    if protocol not in ("udp", "tcp") or not source or not far or not nat:
+    source, far = _endpoint(row, "src"), _endpoint(row, "dst")
+    nat = _endpoint(row, "reply-dst")[0]
+    sent, received = _count(row, "orig-bytes"), _count(row, "repl-bytes")
+    inside = _endpoint(row, "reply-src")
+    if nat == source[0] and inside[0] not in ("", far[0]):
+        source, far, nat, sent, received = inside, source, far[0], received, sent
+    if protocol not in ("udp", "tcp") or not source[0] or not far[0] or not nat:
         return None
     idle_s = None
     if protocol == "udp" and udp_timeout_s is not None:
-        idle_s = max(0.0, udp_timeout_s - seconds(row.get("timeout", "")))
+        idle_s = max(0.0, udp_timeout_s - (seconds(row.get("timeout", "")) or 0))
     return Flow(
         protocol=protocol,
-        source=source,
-        source_port=source_port,
-        far=far,
-        far_port=far_port,
+        source=source[0],
+        source_port=source[1],
+        far=far[0],
+        far_port=far[1],
         nat=nat,
-        orig_bytes=_count(row, "orig-bytes"),
-        repl_bytes=_count(row, "repl-bytes"),
-        media=protocol == "udp" and far_port not in SIP_PORTS,
+        orig_bytes=sent,
+        repl_bytes=received,
+        media=protocol == "udp" and far[1] not in SIP_PORTS,
         pinned=row.get("connection-mark", "") in media_marks,
         idle_s=idle_s,
     )
@@ -53,15 +56,6 @@ def in_the_way(rows: Sequence[Seen], move: MoveFlows, address: str, media_marks:
             continue
         found.append(row[".id"])
     return found
-
-
-def seconds(duration: str) -> float:
-    """Seconds of a RouterOS duration such as ``2m59s``; what cannot be read counts as zero."""
-    match = _DURATION.fullmatch(duration)
-    if match is None:
-        return 0.0
-    days, hours, minutes, rest = (int(part or 0) for part in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + rest)
 
 
 def _endpoint(row: Seen, side: str) -> tuple[str, int]:

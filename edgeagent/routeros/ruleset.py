@@ -163,7 +163,7 @@ def _connection_marks(wish: Wish) -> list[Row]:
             "out-interface": uplink.interface,
             "dst-address-list": VOICE,
             "src-address-list": f"!{PROBES}",
-            "connection-mark": "no-mark",
+            "connection-state": "new",  # whatever mark the owner's rules have set already
         }
         if uplink.metered:
             media = {"protocol": "udp", "dst-port": f"!{SIP_PORTS}", "new-connection-mark": media_mark(uplink)}

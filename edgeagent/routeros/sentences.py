@@ -17,6 +17,8 @@ CONNECTION_FIELDS = (
     "src-port",
     "dst-address",
     "dst-port",
+    "reply-src-address",
+    "reply-src-port",
     "reply-dst-address",
     "connection-mark",
     "timeout",

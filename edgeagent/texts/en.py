@@ -76,6 +76,12 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "Check the cable between agent and router.",
         "support",
     ),
+    "probes_not_sent": (
+        "The agent cannot send its probes by the primary line.",
+        "They work as long as the line does; an outage would not be noticed.",
+        "Check that the agent's alias addresses are on its network card.",
+        "support",
+    ),
     "call_over_drain_limit": (
         "A call has kept a phone on the backup beyond the drain limit.",
         "The call goes on and is not cut; it uses the data plan.",
@@ -97,6 +103,11 @@ SCREENS: dict[str, str] = {
     "config ok": "{file}: good. Site {site}, paths {paths}.",
     "plan none": "The router is as wanted: nothing to change.",
     "plan count": "{count} changes; nothing has been changed yet. Apply them with --apply.",
+    "plan flush": "Applying ends with one flush of the voice flows, calls in progress included: they may break off.",
+    "flush failed": (
+        "The router has too many {name} connections to be read, so none of them was flushed: calls and registrations "
+        "that it fasttracks stay on their line until they end. The same command at a quiet hour flushes them."
+    ),
     "applied": "{count} changes made.",
     "removed": "{count} rows removed.",
 }

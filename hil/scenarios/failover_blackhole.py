@@ -54,7 +54,7 @@ async def story(bench: Bench) -> None:
     await _steps.leak_attempt(bench, "LEAK-ON-PRIMARY")
     await bench.sleep(bench.random.uniform(2.0, 4.0))
     cut_s = await bench.cut("wan")
-    bench.observe("cause")
+    bench.observe("cause", at_s=cut_s)
     bench.observe("cut", at_s=cut_s)
     lease = await bench.wait(_steps.is_site_lease, 20.0, cut_s)
     if lease is None:

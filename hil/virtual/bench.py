@@ -114,9 +114,9 @@ class VirtualBench:
 
     # --- the lines -----------------------------------------------------------------------------------------------
 
-    async def cut(self, line: str) -> float:
+    async def cut(self, line: str, direction: str = "both") -> float:
         """Silent death."""
-        return float((await self.bed.emulator.call("cut", link=line))["t"])
+        return float((await self.bed.emulator.call("cut", link=line, direction=direction))["t"])
 
     async def restore(self, line: str) -> float:
         """Back again."""

@@ -367,3 +367,38 @@ def test_moves_that_wait_are_capped_clause_c5(tmp_path: Path) -> None:
             assert len(it.actuator.moves) == module.MOVES_MAX
 
     run(test)
+
+
+def test_the_lease_goes_before_the_flows_when_voice_must_turn_round_in_mid_move_clause_p2(tmp_path: Path) -> None:
+    """A slow move of the way home is under way when the line dies again."""
+
+    async def test() -> None:
+        async with bed(tmp_path) as it:
+            await it.hold(HOME_LEASES)
+            it.on.plane.set_connections(flows(LTE, WAN))
+            it.on.strike("slow", f"{CONNECTIONS}/print", delay_s=0.2, count=1)
+            it.actuator.move((MoveFlows("primary"),))
+            await until(lambda: len(it.said(f"{CONNECTIONS}/print")) == 1)
+            it.wanted = AWAY_LEASES
+            it.actuator.order(AWAY_LEASES)
+            it.actuator.move((MoveFlows("lte", pinned=True),))
+            await until(lambda: len(it.said(f"{CONNECTIONS}/print")) == 2)
+            said = [words[0] for words in it.on.heard() if words[0].startswith("/ip/firewall")]
+            taken = max(index for index, command in enumerate(said) if command == "/ip/firewall/address-list/add")
+            looked = max(index for index, command in enumerate(said) if command == f"{CONNECTIONS}/print")
+            assert taken < looked
+            assert f"{CONNECTIONS}/remove" not in said[:taken]
+
+    run(test)
+
+
+def test_an_entry_without_a_time_is_told_and_holds_nothing_up(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with bed(tmp_path) as it:
+            await it.on.do("/ip/firewall/address-list/add", "=list=edge-alive", "=address=127.0.0.1")
+            it.wanted = AWAY_LEASES
+            await until(lambda: ("edge-lte-site", "0.0.0.0/0") in it.on.leases())
+            await asyncio.sleep(0.2)
+            assert it.tellings(RouterLost) == 0
+
+    run(test)

@@ -8,7 +8,8 @@ import pytest
 
 from edgeagent.core.facts import Flow
 from edgeagent.core.intents import MoveFlows
-from edgeagent.routeros.flows import flow, in_the_way, seconds
+from edgeagent.routeros.durations import seconds
+from edgeagent.routeros.flows import flow, in_the_way
 
 MEDIA = frozenset({"edge-lte-media"})
 SIX = {
@@ -126,9 +127,33 @@ def test_a_row_without_an_id_cannot_be_removed_and_is_passed_over() -> None:
         ("900ms", 0),
         ("1s900ms", 1),
         ("5m500ms", 300),
-        ("", 0),
-        ("soon", 0),
+        ("1w1d", 691200),
+        ("2d 03:04:05", 183845),
+        ("", None),
+        ("soon", None),
     ],
 )
-def test_durations_are_read_and_junk_counts_as_zero(text: str, expected: float) -> None:
+def test_durations_are_read_and_junk_is_none(text: str, expected: int | None) -> None:
     assert seconds(text) == expected
+
+
+def test_a_row_that_the_provider_opened_is_told_from_the_devices_side() -> None:
+    row = {
+        "protocol": "udp",
+        "src-address": "203.0.113.10:5060",
+        "dst-address": "192.0.2.2:5060",
+        "reply-src-address": "192.168.88.20:5060",
+        "reply-dst-address": "203.0.113.10:5060",
+        "orig-bytes": "700",
+        "repl-bytes": "300",
+        "connection-mark": "edge-wan",
+    }
+    one = flow(row, None, MEDIA)
+    assert one is not None
+    assert (one.source, one.far, one.nat, one.orig_bytes, one.repl_bytes) == (
+        "192.168.88.20",
+        "203.0.113.10",
+        "192.0.2.2",
+        300,
+        700,
+    )

@@ -14,6 +14,8 @@ import pytest
 
 from edgeagent.cli import provision
 from edgeagent.config.site import Site
+from edgeagent.routeros.session import MAX_REPLY_ROWS
+from edgeagent.store.store import Store
 from hil.virtual.routeros.values import VERSIONS, Version
 from tests.agent.support import MAIL_PASSWORD, PASSWORD, Rig, rig, run, site_at
 
@@ -66,8 +68,9 @@ def test_a_plan_changes_nothing_and_apply_does_what_it_said(version: Version, tm
         async with rig(tmp_path, version) as on:
             site = site_at(tmp_path, on.port)
             before = everything(on)
-            plan = (await provisioned(site, "plan")).splitlines()
+            *plan, flush = (await provisioned(site, "plan")).splitlines()
             assert everything(on) == before
+            assert "one flush of the voice flows, calls in progress included" in flush
             assert plan[-1].startswith(f"{len(plan) - 1} changes; nothing has been changed yet")
             heard = len(on.heard())
             assert f"{len(plan) - 1} changes made" in await provisioned(site, "apply")
@@ -277,17 +280,93 @@ def test_another_router_a_wrong_password_and_no_router_are_told_with_code_2_clau
     run(test)
 
 
-def test_a_version_that_is_not_supported_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [
+        ("8.1 (stable)", False),
+        ("7.12 (stable)", True),
+        ("7.12rc1 (testing)", True),
+        ("7.22.1 (stable)", True),
+        ("7.11.3 (stable)", False),
+        ("7.9 (stable)", False),
+        ("7", False),
+        ("70.20 (stable)", False),
+        ("6.49.10 (long-term)", True),
+        ("6.48.6 (long-term)", False),
+        ("5.99", False),
+        ("", False),
+    ],
+)
+def test_a_version_that_is_not_supported_is_left_alone(version: str, good: bool, tmp_path: Path) -> None:
     async def test() -> None:
-        async with rig(tmp_path) as on:
+        async with rig(tmp_path, "6.49" if version.startswith("6") else "7.22") as on:
             site = site_at(tmp_path, on.port)
             on.router.store.single("/system/resource")
-            on.router.store._settings["/system/resource"]["version"] = "8.1 (stable)"
+            on.router.store._settings["/system/resource"]["version"] = version
             before = everything(on)
-            assert "8.1 (stable) is not supported" in await provisioned(site, "apply", code=2)
+            told = await provisioned(site, "plan" if good else "apply", code=0 if good else 2)
+            assert good == ("changes; nothing has been changed yet" in told)
+            if not good:
+                assert f"RouterOS {version or '(unknown)'} is not supported; expected 6.49" in told
             assert everything(on) == before
 
     run(test)
+
+
+FLOWS = [{"protocol": "udp", "dst-address": "127.30.0.10:5060"}, {"protocol": "tcp", "dst-address": "127.30.0.10:5061"}]
+
+
+def test_a_flush_that_a_stopped_run_left_is_done_by_the_next_even_with_nothing_to_change(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            on.plane.set_connections(FLOWS)
+            on.strike("drop", "/ip/firewall/connection/print", count=1)
+            await provisioned(site, "apply", code=1)
+            assert len(await on.plane.rows("/ip/firewall/connection") or []) == 2
+            told = await provisioned(site, "plan")
+            assert "nothing to change" in told
+            assert "one flush" in told
+            assert "0 changes made" in await provisioned(site, "apply")
+            assert not await on.plane.rows("/ip/firewall/connection")
+            on.plane.set_connections(FLOWS)
+            assert "flush" not in await provisioned(site, "plan")
+            await provisioned(site, "apply")
+            assert len(await on.plane.rows("/ip/firewall/connection") or []) == 2
+
+    run(test)
+
+
+def test_a_removal_leaves_no_flush_due(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            on.strike("drop", "/ip/firewall/connection/print", count=1)
+            await provisioned(site, "apply", code=1)
+            await provisioned(site, "remove")
+            store = await Store.open(tmp_path / "state" / "store.db")
+            assert not await store.kept(provision.FLUSH_DUE)
+            await store.close()
+
+    run(test)
+
+
+def test_too_many_connections_to_read_are_told_and_the_rest_is_done(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            many = [{"protocol": "udp", "dst-address": f"203.0.113.9:{port}"} for port in range(MAX_REPLY_ROWS + 1)]
+            on.plane.set_connections([*many, *FLOWS])
+            told = await provisioned(site, "apply")
+            assert "too many UDP connections" in told
+            assert "stay on their line until they end" in told
+            assert "changes made" in told
+            assert len(await on.plane.rows("/ip/firewall/connection") or []) == len(many) + 1
+            on.plane.set_connections(FLOWS)  # a quiet hour
+            assert "too many" not in await provisioned(site, "apply")
+            assert not await on.plane.rows("/ip/firewall/connection")
+
+    run(test, 30.0)
 
 
 def test_a_store_that_cannot_be_used_stops_before_the_first_change_clause_c3(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class FakeBench:
     async def sleep(self, seconds: float) -> None:
         self.time_s += seconds
 
-    async def cut(self, line: str) -> float:
+    async def cut(self, line: str, direction: str = "both") -> float:
         detection_s = self.product.detection_s
         if detection_s is not None and (not self.options.breakage or self.product.immune):
             self._switch(self.time_s + detection_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from tests.bench.test_report import EXTRAS, KEYS
 
 
 @pytest.fixture(autouse=True)
-def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(reports, "versions", lambda: {})
     use(monkeypatch, Product())
 
@@ -83,6 +85,17 @@ def test_run_ends_with_its_outcome_and_writes_it(
 def test_a_machine_that_cannot_run_benches_ends_with_2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use(monkeypatch, Product(error=CannotRun("no /dev/net/tun")))
     assert cli.main(["run", write_own(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(("product", "kept"), [(Product(), 0), (Product(detection_s=4.0), 1)])
+def test_event_files_that_nobody_asked_for_stay_only_where_something_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], product: Product, kept: int
+) -> None:
+    use(monkeypatch, product)
+    cli.main(["run", write_own(tmp_path)])
+    found = list(tmp_path.glob("edgeagent-hil-*"))
+    assert len(found) == kept
+    assert (f"event files and logs: {''.join(map(str, found))}\n" in capsys.readouterr().err) == bool(kept)
 
 
 def test_a_mistake_of_the_bench_itself_ends_with_3_and_never_with_1(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeagent.core.facts import Flow, Lease, LeasesSeen, LinkChanged
+from edgeagent.core.facts import Flow, Lease, LeasesSeen, LinkChanged, RoundSent
 from edgeagent.core.failover import Place, hold_s
 from edgeagent.core.settings import FailbackSettings
 from edgeagent.core.turn import first_state
@@ -204,9 +204,95 @@ def test_an_agent_that_remembers_nothing_adopts_the_lease_and_tells_of_it() -> N
 def test_an_agent_back_after_its_lease_lapsed_starts_from_home() -> None:
     site = Site()
     site.state = first_state(site.settings, Place(phase="away", path="lte", since_s=900.0, incident="i1"))
-    result = site.tell(LeasesSeen((), site.now_s))
+    assert site.tell().orders.leases is None, "what it remembers may be long over"
+    site.tell(LeasesSeen((), site.now_s))
     assert site.place == ("home", "primary")
-    assert [notice.kind for notice in result.notices] == ["restored", "restored"]
+    assert not site.told, "whether the line is back is for the line to show"
+    site.run(5)
+    assert [notice.kind for _, notice in site.told] == ["restored", "restored"]
+    assert {notice.incident for _, notice in site.told} == {"i1"}
+
+
+def test_an_agent_back_during_the_outage_goes_on_with_its_incident_clause_n6() -> None:
+    site = Site()
+    site.state = first_state(site.settings, Place(phase="away", path="lte", since_s=900.0, incident="i1"))
+    dead_from(site, "primary")
+    site.tell(LeasesSeen((), site.now_s))
+    site.run(10)
+    assert site.place == ("away", "lte")
+    assert site.state.place.incident == "i1"
+    assert not site.told
+
+
+def test_a_call_that_is_only_heard_from_afar_does_not_hide_an_outage() -> None:
+    site = Site()
+    site.run(60)
+    start_s = dead_from(site, "primary")
+    site.flows = lambda at_s: (
+        Flow("udp", "p4", 10000, "relay", 30000, WAN, int(start_s), int(at_s * 9000), media=True),
+        Flow("udp", "p4", 5060, "sbc", 5060, WAN, 500, int(at_s * 900), media=False),
+    )
+    site.run(20)
+    assert site.place == ("away", "lte")
+
+
+def test_rows_with_another_address_of_the_line_itself_are_left_alone() -> None:
+    site = Site()
+    site.run(30)
+    site.flows = lambda at_s: (
+        Flow("udp", "p1", 5060, "sbc", 5060, "192.0.2.99", int(at_s * 9), int(at_s * 9), media=False),
+    )
+    site.run(60)
+    assert not site.moves
+
+
+def test_rows_left_on_a_backup_are_moved_home() -> None:
+    site = Site()
+    site.run(30)
+    site.flows = lambda at_s: (Flow("udp", "p1", 5060, "sbc", 5060, LTE, int(at_s * 9), int(at_s * 9), media=False),)
+    site.run(15)
+    assert site.moves[0][1].sources == frozenset({"p1"})
+
+
+def test_a_router_that_never_answers_pings_is_told_and_hides_no_outage() -> None:
+    site = Site()
+    site.control = lambda _at: False
+    site.run(60)
+    assert "control_silent" in site.state.faults.raised
+    dead_from(site, "primary")
+    site.run(10)
+    assert site.place == ("away", "lte")
+
+
+def test_probes_that_cannot_be_sent_are_told() -> None:
+    site = Site()
+    site.run(30)
+    for number in range(1000, 1006):
+        site.tell(RoundSent("primary", number, site.now_s, (), control=True))
+    assert "probes_not_sent" in site.state.faults.raised
+
+
+def test_a_backup_whose_target_refuses_pings_is_found_alive_by_sip_when_it_is_needed() -> None:
+    site = Site()
+    site.icmp = lambda path, _at: path != "lte"
+    site.run(300)
+    dead_from(site, "primary")
+    site.run(20)
+    assert site.place == ("away", "lte")
+
+
+def test_the_backup_is_asked_again_while_sip_keeps_voice_away() -> None:
+    site = Site()
+    site.run(60)
+    dead_from(site, "primary")
+    site.run(60)
+    dead_from(site)
+    site.sip = lambda path, _at: path != "primary"
+    site.run(120)
+    assert site.place[0] == "away"
+    site.sip = lambda _path, _at: False
+    site.run(700)
+    assert site.place == ("home", "primary")
 
 
 def test_the_hold_doubles_with_each_failover_of_the_hour() -> None:
