@@ -208,7 +208,12 @@ class VirtualBench:
         path = self.folder / "agent" / "site.toml"
         if not path.exists():
             config.write_agent_site(
-                path.parent, self.options.profile, self.certificate, self.provider.mail.certificate, HOLD_S
+                path.parent,
+                self.options.profile,
+                self.certificate,
+                self.provider.mail.certificate,
+                HOLD_S,
+                self.bed.folder / "agent.sock",
             )
         return path
 

@@ -44,8 +44,10 @@ def router_configuration(profile: str) -> dict[str, Any]:
     }
 
 
-def write_agent_site(folder: Path, profile: str, certificate: Path, mail_ca: Path, hold_s: float) -> Path:
-    """Write site.toml and the files it names into ``folder``; returns its path."""
+def write_agent_site(
+    folder: Path, profile: str, certificate: Path, mail_ca: Path, hold_s: float, control_socket: Path
+) -> Path:
+    """Write site.toml and the files it names into ``folder``; returns its path. Socket paths must be short."""
     wan, lte = plan.UPLINK_PORTS[profile]
     folder.mkdir(parents=True, exist_ok=True)
     for name, secret in (("router.password", AGENT_PASSWORD), ("mail.password", MAIL_PASSWORD)):
@@ -64,7 +66,7 @@ timezone = "America/Chicago"
 address = "{plan.PI}"
 alias_prefix = "{plan.ALIAS_PREFIX}"
 state_folder = "{folder / "state"}"
-control_socket = "{folder / "control.sock"}"
+control_socket = "{control_socket}"
 
 [router]
 address = "{plan.ROUTER_LAN}"
