@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 Tell = Callable[[Fact], None]
 Now = Callable[[], float]
 CONTROL = "control"
-SEQUENCES = 65536
 LINKS_EVERY_S = 5.0
 UPLINKS_EVERY_S = 15.0
 TABLE_S = 15.0  # reading a large table takes a small router seconds
@@ -70,13 +69,13 @@ class PathPoller:
         if self.timer is not None:
             self.timer.cancel()
 
-    def icmp_replied(self, target: str, seq: int, _sent_s: float, received_s: float) -> None:
-        """An echo by this path was answered."""
-        self.tell(ProbeReplied(self.path.name, self._round_of(seq), f"icmp:{target}", received_s))
+    def icmp_replied(self, target: str, number: int, _sent_s: float, received_s: float) -> None:
+        """An echo of round ``number`` by this path was answered."""
+        self.tell(ProbeReplied(self.path.name, number, f"icmp:{target}", received_s))
 
-    def control_replied(self, _target: str, seq: int, _sent_s: float, received_s: float) -> None:
+    def control_replied(self, _target: str, number: int, _sent_s: float, received_s: float) -> None:
         """The router answered on the LAN."""
-        self.tell(ProbeReplied(self.path.name, self._round_of(seq), CONTROL, received_s))
+        self.tell(ProbeReplied(self.path.name, number, CONTROL, received_s))
 
     def sip_answered(self, cseq: int, _status: int, _sent_s: float, received_s: float) -> None:
         """The registrar answered by this path."""
@@ -106,7 +105,7 @@ class PathPoller:
         if prober is None:
             return False
         try:
-            prober.send(target, self.number % SEQUENCES)
+            prober.send(target, self.number)
         except ProbeNotSent as error:
             log.debug("probe of %s by %s not sent: %s", target, self.path.name, error)
             return False
@@ -124,10 +123,6 @@ class PathPoller:
             self.sip_rounds.pop(next(iter(self.sip_rounds)))
         self.sip_rounds[cseq] = self.number
         return True
-
-    def _round_of(self, seq: int) -> int:
-        """The newest round whose number ends in ``seq``; replies older than 65,536 rounds have long been refused."""
-        return self.number - (self.number - seq) % SEQUENCES
 
 
 class RouterPoller:

@@ -5,33 +5,23 @@ RFC 3261 section 17.1.2 are not made, for they would hide the loss that is to be
 from (rport, RFC 3581) and are matched by their branch, which is random, so they cannot be forged from the LAN.
 """
 
-import asyncio
 import ipaddress
 import re
-import socket
 from collections.abc import Callable
-from contextlib import suppress
-from typing import NamedTuple
 
-from edgeagent.probes.errors import ProbeNotSent, ProbeUnavailable
+from edgeagent.probes.datagram import BoundSocket, Peer, Unanswered
 
 MAX_REQUEST_BYTES = 400
 LATE_S = 32.0  # 64*T1: when RFC 3261 gives a transaction up
 MAX_WAITING = 256
 
 _MAX_ANSWER_BYTES = 8192
-_READ_AT_ONCE = 16
 _STATUS = re.compile(rb"SIP/2\.0 ([1-6][0-9]{2})(?: |\r)")
 _BRANCH = re.compile(
     rb"\r\n(?:Via|v)[ \t]*:[^\r\n]*?;[ \t]*branch[ \t]*=[ \t]*z9hG4bK([0-9a-f]{16})(?=[;,\s])", re.IGNORECASE
 )
 
 OnAnswer = Callable[[int, int, float, float], None]
-
-
-class _Sent(NamedTuple):
-    cseq: int
-    at_s: float
 
 
 class SipProber:
@@ -61,8 +51,8 @@ class SipProber:
         self._token = token
         self._host = (domain or self._server[0]) + ("" if port == 5060 else f":{port}")
         self._cseq = 0
-        self._socket: socket.socket | None = None
-        self._waiting: dict[bytes, _Sent] = {}  # by the random part of the branch, oldest first
+        self._socket = BoundSocket(self.source, 0, _MAX_ANSWER_BYTES, self._take)
+        self._waiting: Unanswered[int] = Unanswered(MAX_WAITING, LATE_S, now)  # by the random part of the branch
 
     @property
     def waiting(self) -> int:
@@ -71,44 +61,23 @@ class SipProber:
 
     def open(self) -> None:
         """Open and bind, inside a running loop. Raises ProbeUnavailable; may be tried again."""
-        self.close()
-        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            opened.bind((self.source, 0))
-        except OSError as error:
-            opened.close()
-            raise ProbeUnavailable(
-                error.errno,
-                f"cannot send from {self.source} ({error.strerror}); is the alias address set on this machine?",
-            ) from error
-        self._socket = opened
-        asyncio.get_running_loop().add_reader(opened, self._read)
+        self._waiting.clear()
+        self._socket.open()
 
     def send(self) -> int:
         """Send one OPTIONS; returns its CSeq number. Raises ProbeNotSent: it did not leave, so it is no loss."""
-        if self._socket is None:
-            raise ProbeNotSent("closed", f"the prober of {self.source} is not open")
-        self._forget_old()
-        if len(self._waiting) >= MAX_WAITING:
-            raise ProbeNotSent("crowded", f"{MAX_WAITING} probes from {self.source} wait for an answer already")
+        self._waiting.make_room()
         self._cseq += 1
         branch = self._token(8)
-        request = self._request(branch, self._socket.getsockname()[1])
+        request = self._request(branch, self._socket.port())
         sent_s = self._now()
-        try:
-            self._socket.sendto(request, self._server)
-        except OSError as error:
-            raise ProbeNotSent.from_os(error, f"{self.source} to {self._server[0]}") from error
-        self._waiting[branch.encode()] = _Sent(self._cseq, sent_s)
+        self._socket.send(request, self._server)
+        self._waiting.add(branch.encode(), self._cseq, sent_s)
         return self._cseq
 
     def close(self) -> None:
         """Stop; answers still on their way are not delivered."""
-        if self._socket is not None:
-            with suppress(RuntimeError):  # no loop is running any more
-                asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
-        self._socket = None
+        self._socket.close()
         self._waiting.clear()
 
     def _request(self, branch: str, local_port: int) -> bytes:
@@ -129,36 +98,16 @@ class SipProber:
         )
         return "\r\n".join(lines).encode("ascii")
 
-    def _read(self) -> None:
-        for _ in range(_READ_AT_ONCE):
-            if self._socket is None:  # a callback closed us
-                return
-            try:
-                packet, sender = self._socket.recvfrom(_MAX_ANSWER_BYTES)
-            except OSError:  # nothing more to read, or an ICMP error about an earlier probe, which is simply lost
-                return
-            if sender == self._server:
-                self._take(packet)
-
-    def _take(self, packet: bytes) -> None:
+    def _take(self, packet: bytes, sender: Peer) -> None:
         received_s = self._now()
         status = _STATUS.match(packet)
         via = _BRANCH.search(packet)
-        if status is None or via is None:
+        if sender != self._server or status is None or via is None:
             return
         branch, code = via[1].lower(), int(status[1])
         sent = self._waiting.get(branch)
         if sent is None:
             return
         if code >= 200:
-            del self._waiting[branch]
-        if received_s - sent.at_s <= LATE_S:
-            self._on_answer(sent.cseq, code, sent.at_s, received_s)
-
-    def _forget_old(self) -> None:
-        too_old_s = self._now() - LATE_S
-        while self._waiting:
-            oldest = next(iter(self._waiting))
-            if self._waiting[oldest].at_s >= too_old_s:
-                return
-            del self._waiting[oldest]
+            self._waiting.answered(branch)
+        self._on_answer(sent[1], code, sent[0], received_s)

@@ -91,7 +91,7 @@ def test_only_the_true_answer_counts_and_only_once() -> None:
         one = prober(answers)
         one.open()
         one.send("127.0.0.9", 5)
-        nonce = next(iter(one._waiting))
+        nonce = next(iter(one._waiting._waiting))
 
         def packet(kind: int = 0, code: int = 0, seq: int = 5, n: bytes = nonce) -> bytes:
             return icmp._HEADER.pack(kind, code, 0, 0, seq, n)
@@ -105,10 +105,10 @@ def test_only_the_true_answer_counts_and_only_once() -> None:
             (packet()[:-1], "127.0.0.9"),
             (b"", "127.0.0.9"),
         ):
-            one._take(forged, sender)
+            one._take(forged, (sender, 0))
         assert answers == []
-        one._take(packet(), "127.0.0.9")  # control
-        one._take(packet(), "127.0.0.9")
+        one._take(packet(), ("127.0.0.9", 0))  # control
+        one._take(packet(), ("127.0.0.9", 0))
         assert len(answers) == 1
         one.close()
 
@@ -123,15 +123,15 @@ def test_waiting_probes_are_capped_and_forgotten() -> None:
     now = [0.0]
     answers: Answers = []
     one = IcmpProber("127.0.0.2", lambda *a: answers.append(a), now=lambda: now[0], token=secrets.token_hex)
-    one._socket = Deaf()  # type: ignore[assignment]
+    one._socket._socket = Deaf()  # type: ignore[assignment]
     for seq in range(icmp.MAX_WAITING):
         one.send("192.0.2.1", seq)
     with pytest.raises(ProbeNotSent) as caught:
         one.send("192.0.2.1", 1)
     assert caught.value.reason == "crowded"
-    nonce, sent = next(iter(one._waiting.items()))
+    nonce = next(iter(one._waiting._waiting))
     now[0] = 9.9
-    one._take(icmp._HEADER.pack(0, 0, 0, 0, sent.seq, nonce), "192.0.2.1")
+    one._take(icmp._HEADER.pack(0, 0, 0, 0, 0, nonce), ("192.0.2.1", 0))
     assert answers == [("192.0.2.1", 0, 0.0, 9.9)]  # late, but delivered
     now[0] = 10.1
     one.send("192.0.2.1", 1)
@@ -159,7 +159,7 @@ def test_a_source_that_is_not_ours_is_told() -> None:
             (errno.ENOBUFS, "busy"),
             (errno.EMSGSIZE, "other"),
         ):
-            one._socket = Failing(code)  # type: ignore[assignment]
+            one._socket._socket = Failing(code)  # type: ignore[assignment]
             with pytest.raises(ProbeNotSent) as caught:
                 one.send("192.0.2.1", 1)
             assert caught.value.reason == reason
