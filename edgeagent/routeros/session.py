@@ -1,7 +1,7 @@
 """Talking to the router: RouterOS API over TLS with a pinned certificate. The only importer of librouteros.
 
-librouteros 4.2 is used for what it does well, the wire encoding. Its reply handling is not used, for measured reasons
-(facts/routeros.md section 2): values change type ("yes" becomes True), deadlines hold per sentence instead of per
+librouteros 4.2 is used for what it does well, the wire encoding. Its reply handling is not used, for reasons measured
+with 4.2.2: values change type ("yes" becomes True), deadlines hold per sentence instead of per
 command, after a timeout the next command gets the old one's rows, a length header is believed up to 256 MiB, bad bytes
 vanish, and every word, password included, is offered to the log. Here instead: plain strings, one deadline over the
 whole command, caps checked before any byte is read, and a connection that is closed after anything but a complete

@@ -3,8 +3,9 @@
 FORMAT = 1  # PRAGMA user_version
 APPLICATION_ID = 0x65646761  # "edga": tells our file from any other SQLite file
 
-# Device writes stay small (design section 8): WAL, one transaction per decision, the log folded back every 1000 pages.
-# FULL: what was acknowledged survives a power cut (measured, facts/reliability-security.md section 1.3).
+# Device writes stay small: WAL, one transaction per decision, the log folded back every 1000 pages.
+# FULL: what was acknowledged survives a power cut, which the SQLite manual promises for FULL alone
+# ("PRAGMA synchronous").
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",

@@ -318,7 +318,7 @@ def test_the_workers_errors_reach_the_caller_and_it_goes_on() -> None:
 
 
 def test_kill_9_loses_no_acknowledged_record(path: Path) -> None:
-    """Clause C1, the process half (power cuts: prototypes/powercut)."""
+    """Clause C1, the process half ; power cuts are another matter."""
     script = (
         "import asyncio, sys; from pathlib import Path\n"
         "from edgeagent.store.store import Store; from edgeagent.store.records import Record\n"

@@ -1,7 +1,7 @@
 """check-gateway: one echo to each checked gateway at an interval; some misses in a row make it unreachable.
 
-RouterOS: every 10 s, 1 s timeout, unreachable after two misses, reachable again at the first answer (facts/routeros.md
-section 3); from 7.21 tunable in /routing/settings.
+RouterOS: every 10 s, 1 s timeout, unreachable after two misses, reachable again at the first answer (MikroTik
+manual, "IP Routing"); from 7.21 tunable in /routing/settings.
 """
 
 from __future__ import annotations

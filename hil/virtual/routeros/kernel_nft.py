@@ -221,7 +221,7 @@ def _masquerade_by_address(row: Row, world: World, ports: str) -> Iterable[tuple
     """RouterOS 6 (kernel 3.3.5): source NAT to the interface's address of now, which a later re-route does not undo.
 
     A modern kernel's ``masquerade`` drops a row whose packets leave by another device (nf_nat_oif_changed); the old one
-    had no such check, which is what keeps phones stale there (facts/lease-prototype.md, imitation "ROS6").
+    had no such check, which is what keeps phones stale there.
     """
     wanted = row.get("out-interface", "")
     for interface, addresses in world.addresses.items():

@@ -32,7 +32,8 @@ _TIMEOUTS: Final = {
     "tcp-max-retrans-timeout": "tcp_timeout_max_retrans",
     "tcp-unacked-timeout": "tcp_timeout_unacknowledged",
 }
-# RouterOS 7's defaults for UDP. RouterOS 6's kernel is imitated by one timer for both (facts/lease-prototype.md).
+# RouterOS 7's defaults for UDP. RouterOS 6's kernel is imitated by one timer for both: there a single answer put a row
+# on the long one.
 _UDP_TIMEOUTS_S: Final = {"7": {"udp_timeout": 10, "udp_timeout_stream": 180}, "6": dict.fromkeys(
     ("udp_timeout", "udp_timeout_stream"), 180)}  # fmt: skip
 
