@@ -22,7 +22,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgeagent.core.detector import DOWN, UP, PathState, sip_votes
-from edgeagent.core.facts import Instant
+from edgeagent.core.facts import Instant, LeasesSeen
 from edgeagent.core.settings import FailbackSettings, Settings
 
 HOME, AWAY, RETURNING = "home", "away", "returning"
@@ -80,6 +80,27 @@ def next_place(place: Place, paths: dict[str, PathState], settings: Settings, no
     if place.ready_since_s is not None and primary.verdict != UP:
         return replace(place, ready_since_s=None)
     return place
+
+
+def adopted(place: Place, fact: LeasesSeen, settings: Settings, now: Instant) -> Place:
+    """Start from what the router does, not from what we last wanted: a restart must not be a second switch."""
+    held = {lease.list: {entry.address for entry in fact.leases if entry.list == lease.list} for lease in fact.leases}
+    for path in settings.paths[1:]:
+        same = place.path == path.name
+        fresh = new_incident(now)
+        incident = place.incident if same and place.incident else fresh
+        kept = replace(place, path=path.name, since_s=now.mono_s, incident=incident, ready_since_s=None)
+        if path.site_list in held:
+            if same and place.phase == AWAY:
+                return place
+            # one whose end was told already is over: what the router still does is a new incident
+            return replace(kept, phase=AWAY, incident=fresh, waiting=frozenset())
+        if path.phone_list in held:
+            waiting = frozenset(address.removesuffix("/32") for address in held[path.phone_list])
+            return replace(kept, phase=RETURNING, waiting=waiting)
+    # The lease has lapsed. Whether the incident is over is for the primary to show.
+    still = place.incident if place.phase in (HOME, AWAY) else ""
+    return Place(path=settings.primary.name, since_s=now.mono_s, left_s=place.left_s, incident=still)
 
 
 def new_incident(now: Instant) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+ALIVE_LIST = "edge-alive"  # holds the agent's own address while it lives
+EVERYTHING = "0.0.0.0/0"
+
 
 class ProbingSettings(Struct, frozen=True):
     """How one path is probed and when it counts as dead.
@@ -50,6 +53,16 @@ class PathSettings(Struct, frozen=True):
     name: str
     tag: str
     probing: ProbingSettings
+
+    @property
+    def site_list(self) -> str:
+        """The address list whose one entry moves the whole site onto this path."""
+        return f"edge-{self.tag}-site"
+
+    @property
+    def phone_list(self) -> str:
+        """The address list whose entries keep single phones on this path."""
+        return f"edge-{self.tag}-phone"
 
 
 class FailbackSettings(Struct, frozen=True):

@@ -10,13 +10,12 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgeagent.core import detector, drain, failover, faults, notices, window
+from edgeagent.core import detector, drain, failover, faults, notices, orders, window
 from edgeagent.core.detector import DOWN, UP, PathState
 from edgeagent.core.facts import (
     Fact,
     FlowsSeen,
     Instant,
-    Lease,
     LeasesSeen,
     LinkChanged,
     NoticeSent,
@@ -28,16 +27,12 @@ from edgeagent.core.facts import (
     UplinkSeen,
 )
 from edgeagent.core.failover import AWAY, HOME, RETURNING, Place
-from edgeagent.core.intents import MoveFlows, Notify, Orders, Probing, Transition
-from edgeagent.core.settings import PathSettings, Settings
+from edgeagent.core.intents import MoveFlows, Notify, Orders, Transition
+from edgeagent.core.settings import Settings
 from edgeagent.core.window import DAY_S
 
-ALIVE_LIST = "edge-alive"
 Values = dict[str, str | float | int | None]
-EVERYTHING = "0.0.0.0/0"
 BLIND_ROUNDS = 5
-SIP_AGAIN_S = 300.0  # how often the backup's SIP is asked while the way home waits for the primary's
-SIP_IN_NEED = 3  # of the rounds by a backup that is needed and does not answer pings
 LOOK_S = 1.0  # a reading of the rows so long after the return began was surely asked after it
 
 
@@ -99,7 +94,7 @@ def turn(state: State, facts: tuple[Fact, ...], now: Instant, settings: Settings
     at_s, reason = _deadline(state, settings, now.mono_s)
     return Turn(
         state=state,
-        orders=_orders(state, settings, now.mono_s),
+        orders=orders.wanted(state.paths, place, settings, now.mono_s, lead=state.leases_known or decided),
         intents=(*due, *moves),
         transitions=_transitions(before, state),
         notices=told,
@@ -126,7 +121,9 @@ def _observed(state: State, fact: Fact, settings: Settings, now: Instant) -> Sta
         case FlowsSeen():
             return _flows_seen(state, fact, settings)
         case LeasesSeen():
-            return state if state.leases_known else _adopted(state, fact, settings, now)
+            if state.leases_known:
+                return state
+            return replace(state, place=failover.adopted(state.place, fact, settings, now), leases_known=True)
         case RouterReached():
             return replace(state, router_lost_s=None)
         case RouterLost():
@@ -142,30 +139,6 @@ def _flows_seen(state: State, fact: FlowsSeen, settings: Settings) -> State:
         if alive_s is not None:
             state = _with_window(state, name, window.known_alive(path.window, alive_s))
     return replace(state, phones=drain.flows_seen(state.phones, fact, settings.flows))
-
-
-def _adopted(state: State, fact: LeasesSeen, settings: Settings, now: Instant) -> State:
-    """Start from what the router does, not from what we last wanted: a restart must not be a second switch."""
-    state = replace(state, leases_known=True)
-    held = {lease.list: {entry.address for entry in fact.leases if entry.list == lease.list} for lease in fact.leases}
-    place = state.place
-    for path in settings.paths[1:]:
-        same = place.path == path.name
-        fresh = failover.new_incident(now)
-        incident = place.incident if same and place.incident else fresh
-        kept = replace(place, path=path.name, since_s=now.mono_s, incident=incident, ready_since_s=None)
-        if site_list(path) in held:
-            if same and place.phase == AWAY:
-                return replace(state, place=place)
-            # one whose end was told already is over: what the router still does is a new incident
-            return replace(state, place=replace(kept, phase=AWAY, incident=fresh, waiting=frozenset()))
-        if phone_list(path) in held:
-            waiting = frozenset(address.removesuffix("/32") for address in held[phone_list(path)])
-            return replace(state, place=replace(kept, phase=RETURNING, waiting=waiting))
-    # The lease has lapsed. Whether the incident is over is for the primary to show.
-    still = place.incident if place.phase in (HOME, AWAY) else ""
-    home = Place(path=settings.primary.name, since_s=now.mono_s, left_s=place.left_s, incident=still)
-    return replace(state, place=home)
 
 
 def _with_path(state: State, name: str, path: PathState) -> State:
@@ -260,75 +233,7 @@ def _conditions(state: State, settings: Settings, now_s: float) -> frozenset[str
     return frozenset(code for code, holds in found.items() if holds)
 
 
-# --- what is wanted ----------------------------------------------------------------------------------------------
-
-
-def site_list(path: PathSettings) -> str:
-    """The address list whose one entry moves the whole site onto ``path``."""
-    return f"edge-{path.tag}-site"
-
-
-def phone_list(path: PathSettings) -> str:
-    """The address list whose entries keep single phones on ``path``."""
-    return f"edge-{path.tag}-phone"
-
-
-def _leases(place: Place, settings: Settings) -> frozenset[Lease]:
-    alive = Lease(ALIVE_LIST, settings.agent)
-    if place.phase == HOME:
-        return frozenset({alive})
-    path = settings.path(place.path)
-    if place.phase == AWAY:
-        return frozenset({alive, Lease(site_list(path), EVERYTHING)})
-    return frozenset({alive, *(Lease(phone_list(path), address) for address in place.waiting)})
-
-
-def _orders(state: State, settings: Settings, now_s: float) -> Orders:
-    flows = settings.flows
-    primary = state.paths[settings.primary.name]
-    if detector.hurried(primary, settings.primary.probing):
-        every_s = flows.suspect_every_s
-    else:
-        every_s = {HOME: flows.home_every_s, AWAY: flows.away_every_s, RETURNING: flows.returning_every_s}[
-            state.place.phase
-        ]
-    return Orders(
-        leases=_leases(state.place, settings) if state.leases_known or state.decided else None,
-        probing=tuple(_probing(state, path, settings, now_s) for path in settings.paths),
-        flows_every_s=every_s,
-    )
-
-
-def _probing(state: State, path: PathSettings, settings: Settings, now_s: float) -> Probing:
-    own, probing = state.paths[path.name], path.probing
-    primary = state.paths[settings.primary.name]
-    interval_s = probing.interval_s
-    if path.name == state.place.path:
-        interval_s = probing.active_interval_s
-    if detector.hurried(own, probing) or (path is not settings.primary and _needed(own, primary, settings)):
-        interval_s = probing.fast_interval_s
-    sip_every = detector.sip_every(own, probing, now_s)
-    if path is not settings.primary:
-        needed = primary.verdict == DOWN and own.verdict != UP
-        sip_every = 1 if _sip_due(state.place, path, own, now_s) else SIP_IN_NEED if needed else 0
-    return Probing(path.name, interval_s, sip_every)
-
-
-def _needed(backup: PathState, primary: PathState, settings: Settings) -> bool:
-    """Whether a backup may be needed at any moment and has not answered since that became so."""
-    if primary.verdict == DOWN:
-        return backup.window.alive_s < primary.down_from_s
-    return detector.hurried(primary, settings.primary.probing) and (
-        primary.suspect_since_s is not None and backup.window.alive_s < primary.suspect_since_s
-    )
-
-
-def _sip_due(place: Place, path: PathSettings, own: PathState, now_s: float) -> bool:
-    """A backup's SIP is asked once a day, once with each failover to it, and when the way home waits for SIP."""
-    sent_s = own.window.sip_sent_s
-    if place.ready_since_s is not None and place.path == path.name:
-        return sent_s < place.ready_since_s or now_s - sent_s >= SIP_AGAIN_S
-    return now_s - sent_s >= DAY_S or (place.phase == AWAY and place.path == path.name and sent_s < place.since_s)
+# --- telling ---------------------------------------------------------------------------------------------------------
 
 
 def _transitions(before: State, after: State) -> tuple[Transition, ...]:

@@ -12,7 +12,7 @@ from typing import Literal
 from edgeagent.config.site import Site
 from edgeagent.core.facts import Instant
 from edgeagent.core.intents import Notify
-from edgeagent.core.turn import ALIVE_LIST
+from edgeagent.core.settings import ALIVE_LIST
 from edgeagent.daemon import postman
 from edgeagent.daemon.actuator import Actuator
 from edgeagent.daemon.control import StatusSocket
@@ -50,8 +50,8 @@ class Daemon:
         tags = [path.tag for path in site.paths]
         media_marks = frozenset(f"edge-{tag}-media" for tag in tags[1:])
         marks = (*(f"edge-{tag}" for tag in tags), *sorted(media_marks))
-        lists = (ALIVE_LIST, *(f"edge-{tag}-{kind}" for tag in tags for kind in ("site", "phone")))
         settings = site.settings()
+        lists = (ALIVE_LIST, *(name for path in settings.paths for name in (path.site_list, path.phone_list)))
         self.actuator = Actuator(
             self.open_session, site.paths, lists, marks, media_marks, site.id, self.tell, clock.mono_s
         )

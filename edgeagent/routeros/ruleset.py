@@ -20,7 +20,6 @@ TAG = "edgeagent:"
 VOICE = "edge-voip"
 PROBES = "edge-probe"
 AGENT_HOSTS = "edge-agent"
-ALIVE = "edge-alive"
 SIP_PORTS = "5060,5061"
 
 Attributes = dict[str, str]

@@ -10,7 +10,7 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from edgeagent.core import detector, drain, failover, notices, turn, window
+from edgeagent.core import detector, drain, failover, notices, orders, turn, window
 from edgeagent.core.facts import Instant, ProbeReplied
 from edgeagent.core.settings import PRIMARY_PROBING, PathSettings, Settings
 from tests.simulation.shell import Agent, Sentence
@@ -50,7 +50,7 @@ def _lost_run_without_control(state: window.Window, now_s: float, reply_wait_s: 
 window_lost_run: Callable[[window.Window, float, float], window.LostRun] = window.lost_run
 window_replied = window.replied
 told = notices.told
-turn_leases = turn._leases
+right_leases = orders.leases
 turn_conditions = turn._conditions
 one_turn = turn.turn
 owed = Agent._owed
@@ -61,12 +61,12 @@ def _late_replies_are_lost(state: window.Window, fact: ProbeReplied) -> window.W
     return state if fact.at_s - sent_s > PRIMARY_PROBING.reply_wait_s else window_replied(state, fact)
 
 
-def _not_adopted(state: turn.State, *_: object) -> turn.State:
-    return replace(state, leases_known=True, place=failover.Place(path="primary"))
+def _not_adopted(*_: object) -> failover.Place:
+    return failover.Place(path="primary")
 
 
 def _leases_without_phones(place: failover.Place, settings: Settings) -> object:
-    return turn_leases(replace(place, waiting=frozenset()), settings)
+    return right_leases(replace(place, waiting=frozenset()), settings)
 
 
 def _first_backup(_paths: object, settings: Settings) -> str | None:
@@ -120,7 +120,7 @@ BROKEN = (
     ),
     Broken("one lost round is an outage", "P5", "blip", settings=_primary_with(lost_rounds=1)),
     Broken("late replies do not heal", "P5", "late", ((window, "replied", _late_replies_are_lost),)),
-    Broken("the router's leases are not adopted", "P2", "crash", ((turn, "_adopted", _not_adopted),)),
+    Broken("the router's leases are not adopted", "P2", "crash", ((failover, "adopted", _not_adopted),)),
     Broken(
         "flows are not moved",
         "P1",
@@ -136,7 +136,7 @@ BROKEN = (
         "the site entry goes and the phones get none",
         "P1",
         "outage",
-        ((turn, "_leases", _leases_without_phones),),
+        ((orders, "leases", _leases_without_phones),),
     ),
     Broken("a call is taken for silence", "L1", "outage", ((drain, "busy", lambda *_: False),)),
     Broken("idle phones are released whenever", "L1", "outage", ((drain, "may_go", _goes_when_idle),)),

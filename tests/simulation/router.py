@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from edgeagent.core.facts import Flow, Lease
 from edgeagent.core.intents import MoveFlows
-from edgeagent.core.settings import Settings
-from edgeagent.core.turn import EVERYTHING, phone_list, site_list
+from edgeagent.core.settings import EVERYTHING, Settings
 
 LEASE_S = 60.0
 ROW_IDLE_S = 180.0
@@ -44,8 +43,8 @@ class Router:
         self.leases: dict[Lease, float] = {}
         self.rows: dict[Key, Row] = {}
         self.version = 0  # grows with every change of leases or rows
-        self._phone_lists = [(path.name, phone_list(path)) for path in settings.paths]
-        self._site_lists = [(path.name, Lease(site_list(path), EVERYTHING)) for path in settings.paths]
+        self._phone_lists = [(path.name, path.phone_list) for path in settings.paths]
+        self._site_lists = [(path.name, Lease(path.site_list, EVERYTHING)) for path in settings.paths]
         self._next_expiry = float("inf")
         self._paths: dict[str, str] = {}
 
