@@ -29,6 +29,7 @@ STORIES = (
     ("lossy-primary", "7.22"),
     ("icmp-filtered", "6.49"),
     ("options-ignored", "7.22"),
+    ("provider-silent", "6.49"),
 )
 BITES = (("failover-blackhole", "6.49"), ("failover-unplug", "7.22"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeagent.config.site import Site
-from edgeagent.core.facts import Instant
+from edgeagent.core.facts import Fact, Instant
 from edgeagent.core.intents import Notify
 from edgeagent.core.settings import ALIVE_LIST
 from edgeagent.daemon import postman
@@ -62,9 +62,9 @@ class Daemon:
         self.probers: list[IcmpProber | SipProber] = []
         self.failed = False
 
-    def tell(self, fact: object) -> None:
+    def tell(self, fact: Fact) -> None:
         """Hand a fact to the loop."""
-        self.loop.tell(fact)  # type: ignore[arg-type]
+        self.loop.tell(fact)
 
     async def open_session(self) -> Session:
         """A new connection to the router."""
