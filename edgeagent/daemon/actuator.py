@@ -161,7 +161,10 @@ class Actuator:
         if address is None:
             log.warning("flows cannot be moved to %s: the router has no address there", move.path)
             return True
+        wanted = self.wanted
         rows = await session.send(sentences.flows_print(self.marks))
+        if self.wanted != wanted:
+            return False  # voice has turned round meanwhile: its lease goes first
         ids = in_the_way(rows, move, address, self.media_marks)
         try:
             if ids:

@@ -187,7 +187,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return make_certificate(folder, "127.0.0.1")
 
 
-def run(test: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 15.0) -> None:
+def run(test: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 30.0) -> None:
     async def limited() -> None:
         async with asyncio.timeout(limit_s):
             await test()
@@ -195,7 +195,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 15.0) ->
     asyncio.run(limited())
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  what is waited for lives in several places
             await asyncio.sleep(0.01)

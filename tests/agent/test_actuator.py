@@ -23,6 +23,7 @@ from tests.agent.support import LTE, PASSWORD, USER, WAN, Rig, rig, run, site_at
 
 LIST = "/ip/firewall/address-list"
 CONNECTIONS = "/ip/firewall/connection"
+DEADLINE_S = 1.5  # of each command: long enough for a busy machine
 ALIVE, AWAY = Lease("edge-alive", "127.0.0.1"), Lease("edge-lte-site", "0.0.0.0/0")
 HOME_LEASES, AWAY_LEASES = frozenset({ALIVE}), frozenset({ALIVE, AWAY})
 LISTS = ("edge-alive", "edge-wan-site", "edge-wan-phone", "edge-lte-site", "edge-lte-phone")
@@ -43,7 +44,7 @@ class Clock:
 class Bed:
     """An actuator, what it told, and a core that orders the same again and again until it is stopped."""
 
-    def __init__(self, on: Rig, site: Site, pinned: str, deadline_s: float = 0.4) -> None:
+    def __init__(self, on: Rig, site: Site, pinned: str, deadline_s: float = DEADLINE_S) -> None:
         self.on = on
         self.told: list[Fact] = []
         self.clock = Clock()
@@ -141,7 +142,7 @@ def test_leases_are_renewed_by_set_alone_clause_p2(tmp_path: Path) -> None:
             ids = {row[".id"] for row in it.on.rows(LIST) if row["dynamic"] == "true"}
             for number in range(1, 6):
                 it.later(25)
-                await until(lambda number=number: len(it.said(f"{LIST}/set")) == number)  # type: ignore[misc]
+                await until(lambda number=number: len(it.said(f"{LIST}/set")) >= number)  # type: ignore[misc]
                 assert {row[".id"] for row in it.on.rows(LIST) if row["dynamic"] == "true"} == ids
             await asyncio.sleep(0.05)
             assert it.on.leases() == {("edge-alive", "127.0.0.1"), ("edge-lte-site", "0.0.0.0/0")}
@@ -219,7 +220,7 @@ def test_a_hung_api_costs_one_deadline_and_is_told_clause_l6(tmp_path: Path) -> 
             it.on.strike("hang", f"{LIST}/add", count=1)
             begun_s = clock.mono_s()
             await it.hold(AWAY_LEASES)
-            assert 0.3 < clock.mono_s() - begun_s < 1.5
+            assert 0.9 * DEADLINE_S < clock.mono_s() - begun_s < 2 * DEADLINE_S
             assert [fact.code for fact in it.told if isinstance(fact, RouterLost)] == ["RouterTimeout"]
 
     run(test)
