@@ -23,6 +23,7 @@ from edgeagent.core.settings import ProbingSettings
 from edgeagent.core.window import (
     DAY_S,
     NEVER,
+    LostRun,
     Window,
     answered_run,
     icmp_silent,
@@ -58,9 +59,9 @@ def link_changed(path: PathState, fact: LinkChanged) -> PathState:
     return replace(path, link_lost_s=None if fact.up else fact.at_s)
 
 
-def judged(path: PathState, settings: ProbingSettings, now_s: float) -> PathState:
-    """The verdict as of now."""
-    run = lost_run(path.window, now_s, settings.reply_wait_s)
+def judged(path: PathState, settings: ProbingSettings, now_s: float, *, loss_counts: bool = True) -> PathState:
+    """The verdict as of now. Without ``loss_counts`` only answers say anything."""
+    run = lost_run(path.window, now_s, settings.reply_wait_s) if loss_counts else LostRun(0, now_s)
     path = replace(path, lost=run.count, suspect_since_s=run.first_s if run.count else None)
     if run.count >= settings.unsteady_rounds:
         path = replace(path, good_since_s=None)

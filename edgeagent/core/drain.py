@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgeagent.core.facts import Flow, FlowsSeen
+from edgeagent.core.facts import Flow, FlowKey, FlowsSeen
 from edgeagent.core.settings import FailbackSettings, FlowSettings
 
 BURST_S = 8.0  # a refusal, a challenge and the answer to it are one refresh, as is one retransmission
@@ -19,8 +19,6 @@ BURST_S = 8.0  # a refusal, a challenge and the answer to it are one refresh, as
 REFRESH_BYTES = 250
 CALL_EDGE_S = 10.0  # signalling so close to a call is the call's
 SPOKE_MAX = 4
-
-Key = tuple[str, str, int, str, int]
 
 
 class Phone(Struct, frozen=True):
@@ -49,7 +47,7 @@ class Phones(Struct, frozen=True):
     """All voice devices by LAN address, and the byte counts of the last reading to compare with."""
 
     phones: dict[str, Phone] = {}
-    counts: dict[Key, tuple[int, int]] = {}
+    counts: dict[FlowKey, tuple[int, int]] = {}
     read_s: float | None = None
 
 
@@ -69,7 +67,7 @@ def flows_seen(phones: Phones, fact: FlowsSeen, settings: FlowSettings) -> Phone
         known[address] = _phone_seen(known.get(address), own, phones.counts, elapsed_s, fact.at_s, settings)
     for address in known.keys() - by_source.keys():
         known[address] = replace(known[address], nats=frozenset(), pinned=False)
-    counts = {_key(flow): (flow.orig_bytes, flow.repl_bytes) for flow in flows}
+    counts = {flow.key: (flow.orig_bytes, flow.repl_bytes) for flow in flows}
     return Phones(phones=known, counts=counts, read_s=fact.at_s)
 
 
@@ -82,7 +80,7 @@ def answered_on(phones: Phones, fact: FlowsSeen, address: str | None) -> float |
     if address is None or phones.read_s is None:
         return None
     for flow in fact.flows:
-        before = phones.counts.get(_key(flow))
+        before = phones.counts.get(flow.key)
         if flow.media or flow.nat != address or before is None:
             continue
         if flow.orig_bytes > before[0] and flow.repl_bytes > before[1]:
@@ -93,6 +91,14 @@ def answered_on(phones: Phones, fact: FlowsSeen, address: str | None) -> float |
 def busy(phone: Phone, now_s: float, settings: FailbackSettings) -> bool:
     """Whether the phone was in a call when it was last looked at, or a moment ago."""
     return phone.busy_s is not None and (phone.busy_s >= phone.seen_s or now_s - phone.busy_s < settings.after_call_s)
+
+
+def cut_off(phone: Phone, now_s: float, settings: FailbackSettings) -> bool:
+    """Whether a phone lost its rows in the middle of a call, as all do when the router reboots: they come back at once.
+
+    If they have not after ``rows_back_s``, the phone is gone.
+    """
+    return busy(phone, now_s, settings) and now_s - phone.seen_s < settings.rows_back_s
 
 
 def may_go(phone: Phone, since_s: float, now_s: float, settings: FailbackSettings) -> bool:
@@ -117,7 +123,7 @@ def next_refresh_s(phone: Phone, now_s: float) -> float | None:
 def _phone_seen(
     phone: Phone | None,
     flows: list[Flow],
-    counts: dict[Key, tuple[int, int]],
+    counts: dict[FlowKey, tuple[int, int]],
     elapsed_s: float | None,
     at_s: float,
     settings: FlowSettings,
@@ -151,13 +157,9 @@ def _signalled(phone: Phone, sent: bool, received: bool, last_s: float) -> Phone
     return replace(phone, spoke_s=(*phone.spoke_s[-(SPOKE_MAX - 1) :], phone.asked_s))
 
 
-def _grown(flow: Flow, counts: dict[Key, tuple[int, int]]) -> tuple[int, int]:
+def _grown(flow: Flow, counts: dict[FlowKey, tuple[int, int]]) -> tuple[int, int]:
     """Bytes since the last reading; a row that is new counts from zero, one whose counters fell was made anew."""
-    before = counts.get(_key(flow), (0, 0))
+    before = counts.get(flow.key, (0, 0))
     if flow.orig_bytes < before[0] or flow.repl_bytes < before[1]:
         before = (0, 0)
     return flow.orig_bytes - before[0], flow.repl_bytes - before[1]
-
-
-def _key(flow: Flow) -> Key:
-    return flow.protocol, flow.source, flow.source_port, flow.far, flow.far_port

@@ -73,6 +73,9 @@ class UplinkSeen(Struct, frozen=True, tag=True):
     at_s: float
 
 
+FlowKey = tuple[str, str, int, str, int, str]
+
+
 class Flow(Struct, frozen=True):
     """One voice row of the router's connection tracking.
 
@@ -92,6 +95,11 @@ class Flow(Struct, frozen=True):
     media: bool
     pinned: bool = False
     idle_s: float | None = None
+
+    @property
+    def key(self) -> FlowKey:
+        """What tells it from other rows; one made anew by another uplink is another row."""
+        return self.protocol, self.source, self.source_port, self.far, self.far_port, self.nat
 
 
 class FlowsSeen(Struct, frozen=True, tag=True):
@@ -116,6 +124,46 @@ class LeasesSeen(Struct, frozen=True, tag=True):
     at_s: float
 
 
+class LedBy(Struct, frozen=True, tag=True):
+    """Who leads at this router: ``owner`` is another agent, by the name in its lease of ``edge-alive``; empty: nobody
+    else. Told when it changes.
+    """
+
+    owner: str
+    at_s: float
+
+
+class Finding(Struct, frozen=True, order=True):
+    """One thing in the router that is not as it was provisioned.
+
+    ``thing``: a row of ours by menu and name, the order of ours in a menu, or an adopted setting by its key. ``kind``:
+    what was found, a code of routeros/drift.py. ``by_us``: nobody's hand did it: what is wanted has changed, such as a
+    next hop that a line was given. ``blinds``: without it probes do not go their way, so that what they say is of no
+    line.
+    """
+
+    thing: str
+    kind: str
+    attribute: str = ""
+    found: str = ""
+    wanted: str = ""
+    by_us: bool = False
+    blinds: bool = False
+
+
+class DriftSeen(Struct, frozen=True, tag=True):
+    """All that differed when every row and adopted setting of ours was compared; told when it changes.
+
+    ``provisioned``: whether the router is ours to put right; where it is not, nothing was compared. ``tried``: the
+    things that were written since the last time.
+    """
+
+    findings: tuple[Finding, ...]
+    provisioned: bool
+    at_s: float
+    tried: tuple[str, ...] = ()
+
+
 class RouterReached(Struct, frozen=True, tag=True):
     """The router's API answers."""
 
@@ -123,18 +171,24 @@ class RouterReached(Struct, frozen=True, tag=True):
 
 
 class RouterLost(Struct, frozen=True, tag=True):
-    """The router's API stopped answering; ``code`` names why (``unreachable``, ``timeout``, ``refused``, ...)."""
+    """The router's API stopped answering; ``code`` is the fault that says why (see faults.py)."""
 
     code: str
     at_s: float
 
 
-class NoticeSent(Struct, frozen=True, tag=True):
-    """The mail server took a notice."""
+class PartFailed(Struct, frozen=True, tag=True):
+    """A part of the agent (``PARTS`` of faults.py) cannot do its work; ``code`` is the fault that says why."""
 
-    incident: str
-    kind: str
-    audience: str
+    part: str
+    code: str
+    at_s: float
+
+
+class PartWorks(Struct, frozen=True, tag=True):
+    """A part of the agent does its work, or does it again."""
+
+    part: str
     at_s: float
 
 
@@ -146,7 +200,10 @@ Fact = (
     | UplinkSeen
     | FlowsSeen
     | LeasesSeen
+    | LedBy
+    | DriftSeen
     | RouterReached
     | RouterLost
-    | NoticeSent
+    | PartFailed
+    | PartWorks
 )

@@ -12,8 +12,10 @@ Theory of operation
 -------------------
 A *place* is (phase, path). ``home`` is the primary. ``away`` on a backup: the whole site holds that backup's lease.
 ``returning`` from a backup: new phones go by the primary already, the phones in `waiting` still hold a lease each. An
-*incident* begins with ``away`` and ends when voice starts to go home. An agent that starts and finds its lease lapsed
-is home with the incident still open: it ends when the primary proves to be up, or goes on with the next failover.
+*incident* begins with ``away`` and ends when voice starts to go home. An agent that died between telling that end and
+acting on it is away without one; a line that is dead then begins the next. An agent that starts and finds its lease
+lapsed is home with the incident still open: it ends when the primary proves to be up, or goes on with the next
+failover.
 """
 
 from __future__ import annotations
@@ -27,13 +29,21 @@ from edgeagent.core.settings import FailbackSettings, Settings
 
 HOME, AWAY, RETURNING = "home", "away", "returning"
 HOUR_S, DAY_S = 3600.0, 86400.0
+LEASE_S = 60.0  # how long the router keeps a lease that nobody renews
+
+
+class Departure(Struct, frozen=True):
+    """The failover that began an incident: onto which path, when."""
+
+    path: str
+    at: Instant
 
 
 class Place(Struct, frozen=True):
     """Where new voice goes (``path``), since when, and which incident that belongs to.
 
     ``waiting``: phones that still hold a lease while returning. ``left_s``: when each failover of the last day began.
-    ``cause``: why the primary was left (``probes`` or ``link``).
+    ``cause``: why the primary was left (``probes`` or ``link``). ``left``: how the incident began.
     """
 
     phase: str = HOME
@@ -44,6 +54,7 @@ class Place(Struct, frozen=True):
     waiting: frozenset[str] = frozenset()
     left_s: tuple[float, ...] = ()
     ready_since_s: float | None = None  # the hold is over; only SIP's answer is missing
+    left: Departure | None = None
 
 
 RULES: dict[tuple[str, str, str], str] = {
@@ -66,9 +77,11 @@ def next_place(place: Place, paths: dict[str, PathState], settings: Settings, no
     in_use = DOWN if backup and paths[backup].verdict == DOWN else "usable" if backup or usable else "none"
     if place.phase == RETURNING and primary.verdict == DOWN:
         in_use = "usable" if usable else "none"
+    if place.phase == AWAY and not place.incident and primary.verdict == DOWN:
+        return replace(place, incident=new_incident(now), cause=primary.cause, left=Departure(place.path, now))
     rule = RULES.get((place.phase, primary.verdict, in_use))
     if place.phase == HOME and place.incident and primary.verdict == UP:
-        return replace(place, incident="")
+        return replace(place, incident="", left=None)
     if rule == "leave" and usable and (place.phase != AWAY or usable != place.path):
         return _left(place, usable, primary, now)
     if rule == "home":
@@ -93,14 +106,30 @@ def adopted(place: Place, fact: LeasesSeen, settings: Settings, now: Instant) ->
         if path.site_list in held:
             if same and place.phase == AWAY:
                 return place
-            # one whose end was told already is over: what the router still does is a new incident
-            return replace(kept, phase=AWAY, incident=fresh, waiting=frozenset())
+            kept = replace(kept, phase=AWAY, waiting=frozenset())
+            if open_incident(place):
+                return replace(kept, incident=place.incident)
+            if same and place.phase == RETURNING:
+                return replace(kept, incident="")  # its end was told; whether there is another is for the line to show
+            return replace(kept, incident=fresh, left=Departure(path.name, now))
         if path.phone_list in held:
+            if same and place.phase == AWAY and now.mono_s - place.since_s < LEASE_S:
+                return place  # died between the record of a failover and its lease: phones were still returning
             waiting = frozenset(address.removesuffix("/32") for address in held[path.phone_list])
             return replace(kept, phase=RETURNING, waiting=waiting)
     # The lease has lapsed. Whether the incident is over is for the primary to show.
-    still = place.incident if place.phase in (HOME, AWAY) else ""
-    return Place(path=settings.primary.name, since_s=now.mono_s, left_s=place.left_s, incident=still)
+    lapsed = Place(path=settings.primary.name, since_s=now.mono_s, left_s=place.left_s)
+    if not open_incident(place):
+        return lapsed
+    return replace(lapsed, incident=place.incident, cause=place.cause, left=place.left)
+
+
+def carried(place: Place, settings: Settings) -> Place:
+    """What is left of a place after the machine was off: an incident that was open still is (clause N1)."""
+    home = Place(path=settings.primary.name)
+    if not open_incident(place):
+        return home
+    return replace(home, incident=place.incident, cause=place.cause, left=place.left)
 
 
 def new_incident(now: Instant) -> str:
@@ -149,13 +178,15 @@ def _left(place: Place, backup: str, primary: PathState, now: Instant) -> Place:
     if place.phase == AWAY:
         return replace(place, path=backup, since_s=now.mono_s)
     recent = tuple(at_s for at_s in place.left_s if now.mono_s - at_s < DAY_S)[-64:]
+    still_open = place.phase == HOME and place.incident
     return Place(
         phase=AWAY,
         path=backup,
         since_s=now.mono_s,
-        incident=place.incident if place.phase == HOME and place.incident else new_incident(now),
+        incident=place.incident if still_open else new_incident(now),
         cause=primary.cause,
         left_s=(*recent, now.mono_s),
+        left=place.left if still_open and place.left else Departure(backup, now),
     )
 
 

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from edgeagent.core.facts import Lease
 
+Values = dict[str, str | float | int | None]
+
 
 class Probing(Struct, frozen=True):
     """How one path is probed: a round each ``interval_s``, every ``sip_every``-th with SIP OPTIONS too (0: none)."""
@@ -23,12 +25,14 @@ class Orders(Struct, frozen=True):
 
     ``leases``: exactly these timed entries, renewed while the order stands; None while we do not know what the router
     holds and have decided nothing.  ``probing``: one plan for each path.
-    ``flows_every_s``: how often the voice rows are read.
+    ``flows_every_s``: how often the voice rows are read. ``watch_rows``: whether the standing rows may be read and put
+    right now, or a switch is under way.
     """
 
     leases: frozenset[Lease] | None
     probing: tuple[Probing, ...]
     flows_every_s: float
+    watch_rows: bool = True
 
 
 class MoveFlows(Struct, frozen=True, tag=True):
@@ -45,16 +49,20 @@ class MoveFlows(Struct, frozen=True, tag=True):
 
 
 class Notify(Struct, frozen=True, tag=True):
-    """Tell an audience something once. ``data`` holds values only; the words are found by ``kind`` in the catalogue."""
+    """Tell an audience something once. ``data`` holds values only; the words are found by ``kind`` in the catalogue.
+
+    ``parts``: the notices that a merged one (``summary``, ``digest``) stands for, oldest first.
+    """
 
     incident: str
     kind: str
     audience: str
-    data: dict[str, str | float | int | None]
+    data: Values
+    parts: tuple[Notify, ...] = ()
 
 
 class Transition(Struct, frozen=True, tag=True):
     """Something changed that the journal must know before anything is done about it."""
 
     kind: str
-    data: dict[str, str | float | int | None]
+    data: Values

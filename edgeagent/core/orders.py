@@ -12,21 +12,27 @@ from edgeagent.core.window import DAY_S
 
 Paths = dict[str, PathState]
 SIP_AGAIN_S = 300.0  # how often the backup's SIP is asked while the way home waits for the primary's
+SWITCHING_S = 10.0  # so long after a change of place the router is left to it: rows are neither read nor put right
 SIP_IN_NEED = 3  # of the rounds by a backup that is needed and does not answer pings
 
 
-def leases(place: Place, settings: Settings) -> frozenset[Lease]:
-    """The timed entries that a place needs in the router."""
-    alive = Lease(ALIVE_LIST, settings.agent)
-    if place.phase == HOME:
-        return frozenset({alive})
+def leases(place: Place, settings: Settings, *, contradict: bool = False) -> frozenset[Lease]:
+    """The timed entries that a place needs in the router. ``contradict``: the native fallback may leave the primary.
+
+    That of a backup stands above that of the primary, so the latter does no harm while voice is away.
+    """
+    held = {Lease(ALIVE_LIST, EVERYTHING)}
     path = settings.path(place.path)
+    if contradict:
+        held.add(Lease(settings.primary.site_list, EVERYTHING))
     if place.phase == AWAY:
-        return frozenset({alive, Lease(path.site_list, EVERYTHING)})
-    return frozenset({alive, *(Lease(path.phone_list, address) for address in place.waiting)})
+        held.add(Lease(path.site_list, EVERYTHING))
+    if place.phase == RETURNING:
+        held |= {Lease(path.phone_list, address) for address in place.waiting}
+    return frozenset(held)
 
 
-def wanted(paths: Paths, place: Place, settings: Settings, now_s: float, *, lead: bool) -> Orders:
+def wanted(paths: Paths, place: Place, settings: Settings, now_s: float, *, lead: bool, contradict: bool) -> Orders:
     """The orders for a place. Without ``lead`` the leases are left as the router holds them: they are unknown yet."""
     flows = settings.flows
     primary = paths[settings.primary.name]
@@ -35,9 +41,10 @@ def wanted(paths: Paths, place: Place, settings: Settings, now_s: float, *, lead
     else:
         every_s = {HOME: flows.home_every_s, AWAY: flows.away_every_s, RETURNING: flows.returning_every_s}[place.phase]
     return Orders(
-        leases=leases(place, settings) if lead else None,
+        leases=leases(place, settings, contradict=contradict) if lead else None,
         probing=tuple(_probing(paths, place, path, settings, now_s) for path in settings.paths),
         flows_every_s=every_s,
+        watch_rows=not detector.hurried(primary, settings.primary.probing) and now_s - place.since_s >= SWITCHING_S,
     )
 
 

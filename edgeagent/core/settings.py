@@ -6,6 +6,7 @@ from msgspec import Struct
 
 ALIVE_LIST = "edge-alive"  # holds the agent's own address while it lives
 EVERYTHING = "0.0.0.0/0"
+PRIMARY_TAG = "wan"
 
 
 class ProbingSettings(Struct, frozen=True):
@@ -48,11 +49,17 @@ BACKUP_PROBING = ProbingSettings(
 
 
 class PathSettings(Struct, frozen=True):
-    """One uplink. ``tag`` names it in the router: table ``edge-<tag>``, lists ``edge-<tag>-site`` and ``-phone``."""
+    """One uplink. ``tag`` names it in the router: table ``edge-<tag>``, lists ``edge-<tag>-site`` and ``-phone``.
+
+    As rounds name them: ``canaries``, the targets that the router itself checks for its native fallback, and
+    ``registrar``, the provider's server.
+    """
 
     name: str
     tag: str
     probing: ProbingSettings
+    canaries: tuple[str, ...] = ()
+    registrar: str = ""
 
     @property
     def site_list(self) -> str:
@@ -74,6 +81,9 @@ class FailbackSettings(Struct, frozen=True):
     per_hour_max: int = 4  # failovers; kept by staying on the backup longer, never by staying on a dead line
     per_day_max: int = 12
     drain_limit_s: float = 7200.0  # after this an idle phone goes home whatever its rhythm; a call is named, never cut
+    rows_back_s: float = (
+        60.0  # a phone in a call whose rows are gone longer than a registration interval is gone itself
+    )
     after_call_s: float = 2.0  # the far end's BYE and the phone's answer are over by then
     # A phone is released so long before its own next refresh: early enough that it has not spoken yet, late enough that
     # it cannot be called for some seconds only. Later than `refresh_late_s` the next refresh is waited for.
@@ -95,6 +105,17 @@ class FlowSettings(Struct, frozen=True):
     flows_max: int = 2500
 
 
+class MailSettings(Struct, frozen=True):
+    """When mails leave, and how many. Each audience's mailbox counts for itself, incidents and faults apart."""
+
+    # How long the first mail of an incident waits for the incident to be undone: then one summary tells all of it.
+    # Within the two minutes of clause N4 there is room left for a slow server.
+    delay_s: float = 45.0
+    per_hour_max: int = 6
+    per_day_max: int = 20
+    keep_s: float = 7 * 86400.0  # an older message is dropped, and that is a fault (clause N2)
+
+
 class Settings(Struct, frozen=True):
     """All of it. ``paths[0]`` is the primary, the others are backups in order of preference."""
 
@@ -103,6 +124,7 @@ class Settings(Struct, frozen=True):
     paths: tuple[PathSettings, ...]
     failback: FailbackSettings = FailbackSettings()
     flows: FlowSettings = FlowSettings()
+    mail: MailSettings = MailSettings()
     audiences: tuple[str, ...] = ("customer", "support")
 
     @property

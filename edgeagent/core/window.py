@@ -34,7 +34,8 @@ class Round(Struct, frozen=True):
 class Window(Struct, frozen=True):
     """The last rounds of a path, oldest first, and when each kind of probe was last known to be answered.
 
-    ``alive_s``: the latest moment at which anything that we saw answered had been sent.
+    ``alive_s``: the latest moment at which anything that we saw answered had been sent; ``flow_s``: the same, of the
+    phones' own flows alone.
     """
 
     rounds: tuple[Round, ...] = ()
@@ -43,6 +44,7 @@ class Window(Struct, frozen=True):
     sip_answered_s: float = NEVER
     sip_sent_s: float = NEVER
     control_answered_s: float = NEVER
+    flow_s: float = NEVER
 
 
 class LostRun(Struct, frozen=True):
@@ -87,9 +89,15 @@ def stretch_answered(window: Window, fact: RoundsAnswered) -> Window:
     return replace(window, rounds=(*window.rounds[-(ROUNDS_MAX - 1) :], entry))
 
 
-def known_alive(window: Window, at_s: float) -> Window:
-    """Something other than a probe was answered by this path after ``at_s``."""
-    return replace(window, alive_s=max(window.alive_s, at_s))
+def flow_answered(window: Window, at_s: float) -> Window:
+    """A phone's flow was answered by this path after ``at_s``."""
+    return replace(window, alive_s=max(window.alive_s, at_s), flow_s=max(window.flow_s, at_s))
+
+
+def without_loss(window: Window, now_s: float, reply_wait_s: float) -> Window:
+    """Forget the rounds that are lost as of now; one that may still be answered is kept."""
+    kept = (entry for entry in window.rounds if entry.answered or now_s - entry.sent_s < reply_wait_s)
+    return replace(window, rounds=tuple(kept))
 
 
 def lost_run(window: Window, now_s: float, reply_wait_s: float) -> LostRun:
@@ -153,4 +161,4 @@ def _answered(window: Window, target: str, sent_s: float) -> Window:
         window = replace(window, sip_answered_s=max(window.sip_answered_s, sent_s))
     else:
         window = replace(window, icmp_answered_s=max(window.icmp_answered_s, sent_s))
-    return known_alive(window, sent_s)
+    return replace(window, alive_s=max(window.alive_s, sent_s))

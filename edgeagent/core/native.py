@@ -1,0 +1,86 @@
+"""Until when the router's own fallback has to be contradicted: a lease of the primary then holds voice there.
+
+The router sends an echo to two canaries behind the primary every ten seconds; after two misses in a row its native
+routes turn to the backup, and with the next answer back. It may do so while we know the line to be well: canaries die
+or refuse pings, blips meet both checks. On some kernels a turn silences calls for good, so the lease must stand before
+the router turns, and as long after as it may take to turn back.
+"""
+
+from __future__ import annotations
+
+from edgeagent.core import detector
+from edgeagent.core.detector import UP, PathState
+from edgeagent.core.failover import AWAY, HOME, Place
+from edgeagent.core.settings import PathSettings
+from edgeagent.core.window import DAY_S, SIP, Round, Window
+
+# check-gateway asks each 10 s (MikroTik manual, "IP Routing"): two that are missed, the one that is answered, and room.
+SETTLE_S = 30.0
+SILENT_ROUNDS = 20
+
+
+def needed_until(
+    until_s: float, place: Place, primary: PathState, path: PathSettings, now_s: float, *, stuck: bool
+) -> float:
+    """The end of the stretch in which the primary's lease is needed, given the one so far.
+
+    It goes on from: a round that no canary answered, and after which the provider did; a primary that has come up; now,
+    while voice is ``stuck`` on a primary that is down, every backup being down too, and while the line is suspected and
+    the lease still stands. Nothing is added while voice is away, and what was is let run out, so that a failover stays
+    one sentence.
+    """
+    if place.phase == AWAY or not path.canaries:
+        return until_s
+    missed_s = _missed_s(primary.window, path, now_s)
+    begun_s = [missed_s] if missed_s is not None else []
+    begun_s += [primary.since_s] if primary.verdict == UP else []
+    begun_s += [now_s] if stuck and place.phase == HOME else []
+    suspected = detector.hurried(primary, path.probing)
+    begun_s += [now_s] if suspected and standing(until_s, place, primary.window, now_s) else []
+    return max([until_s, *(at_s + SETTLE_S for at_s in begun_s)])
+
+
+def standing(until_s: float, place: Place, window: Window, now_s: float) -> bool:
+    """Whether the lease stands: until its end, and at home until something has answered after that.
+
+    A line that dies just then would else cost a second sentence, in the very second in which voice is to be moved.
+    """
+    return now_s < until_s or (place.phase != AWAY and window.alive_s < until_s)
+
+
+def silent(window: Window, path: PathSettings, now_s: float) -> bool:
+    """Whether the provider answered and no canary did, in as many rounds as are remembered."""
+    rounds = _settled(window, path, now_s)
+    heard = len(rounds) >= SILENT_ROUNDS and any(_by_provider(one, path) for one in rounds)
+    return heard and not any(_by_canary(one, path) for one in rounds)
+
+
+def _missed_s(window: Window, path: PathSettings, now_s: float) -> float | None:
+    """When the last such round was sent. One alone says nothing: the line may have died while it was under way."""
+    alive_s = window.flow_s
+    for one in reversed(_settled(window, path, now_s)):
+        if not _by_canary(one, path) and alive_s > one.sent_s:
+            return one.sent_s
+        if _by_provider(one, path):
+            alive_s = max(alive_s, one.sent_s)
+    return None
+
+
+def _settled(window: Window, path: PathSettings, now_s: float) -> list[Round]:
+    """The rounds that say something of the canaries: our own network card may have been dead."""
+    wait_s, votes = path.probing.reply_wait_s, now_s - window.control_answered_s <= DAY_S
+    return [
+        one
+        for one in window.rounds
+        if now_s - one.sent_s >= wait_s
+        and any(target in path.canaries for target in one.targets)
+        and (one.control or not (votes and one.control_sent))
+    ]
+
+
+def _by_canary(one: Round, path: PathSettings) -> bool:
+    return any(target in path.canaries for target in one.answered)
+
+
+def _by_provider(one: Round, path: PathSettings) -> bool:
+    return any(target == path.registrar or target.startswith(SIP) for target in one.answered)
