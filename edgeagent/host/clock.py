@@ -5,7 +5,6 @@ always comes with its quality.
 """
 
 import ctypes
-import ctypes.util
 import functools
 import secrets
 import time
@@ -80,7 +79,7 @@ def token(n: int) -> str:
 
 @functools.cache
 def _libc() -> Any:
-    return ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _kernel_is_synced() -> bool:

@@ -26,6 +26,11 @@ def alive() -> bool:
     return _notify("WATCHDOG=1")
 
 
+def extend(seconds: float, status: str = "") -> bool:
+    """The start takes longer: let it go on for so long from now (systemd 236 and later; TimeoutStartSec= else)."""
+    return _notify(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}", *_status(status))
+
+
 def stopping(status: str = "") -> bool:
     """An orderly stop has begun."""
     return _notify("STOPPING=1", *_status(status))

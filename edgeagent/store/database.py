@@ -4,32 +4,41 @@ asynchronous face.
 
 import errno
 import os
-import shutil
 import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from edgeagent.core.facts import Instant
-from edgeagent.store.errors import StoreNewer, StoreUnavailable
-from edgeagent.store.records import Entry, Opening, Outgoing, Queued, Record, Snapshot
-from edgeagent.store.schema import APPLICATION_ID, CREATE, FORMAT, PRAGMAS
+from edgeagent.store import migrations
+from edgeagent.store.errors import StoreUnavailable
+from edgeagent.store.file import BUSY_S, damaged, forget_cached, known_format, set_aside
+from edgeagent.store.packing import pack, unpack
+from edgeagent.store.records import Entry, Opening, Outgoing, Queued, Record, Sent, Snapshot
+from edgeagent.store.schema import CREATE, FORMAT, PRAGMAS
 
 KEEP_ROWS = 200_000  # journal lines: 400 days of one batch every 5 minutes, and room for incidents
-KEEP_FINISHED = 2_000  # messages sent or dropped
+KEEP_BYTES = 32 * 2**20  # beyond that old bulky lines go: opening reads the whole file, and a card is slow
+BULKY_BYTES = 500  # as stored; what an incident or a credit claim needs years later is shorter
+KEEP_FINISHED = 2_000  # messages sent, dropped or merged
 PRUNE_BATCH = 500  # rows per call: pruning must never hold up a transition
-SET_ASIDE = 2  # damaged files kept for a person to look at
 
-_MAGIC = b"SQLite format 3\0"
-_BUSY_S = 5.0
-_OUTBOX_DUE = """
+_OUTBOX_QUEUED = """
 SELECT id, incident, audience, kind, payload, created_mono_s, created_boot, created_wall, created_quality,
-    state, tries, next_try_s, next_try_boot, sent_at, answer
-FROM outbox WHERE state = 'queued' AND (next_try_boot <> ? OR next_try_s <= ?) ORDER BY number LIMIT ?
+    state, tries, next_try_s, next_try_boot, sent_at, answer, maybe_taken
+FROM outbox WHERE state = 'queued' ORDER BY number LIMIT ?
+"""
+_OUTBOX_SENT = """
+SELECT id, incident, audience, kind, sent_mono_s, sent_boot, sent_at
+FROM outbox WHERE state = 'sent' ORDER BY number DESC LIMIT ?
+"""
+_MARK_TRY = """
+UPDATE outbox SET tries = tries + 1, answer = ?, next_try_s = ?, next_try_boot = ?, maybe_taken = max(maybe_taken, ?)
+WHERE id = ?
 """
 _REASONS = {  # primary result codes, sqlite.org/rescode.html
     sqlite3.SQLITE_FULL: "full",
@@ -60,25 +69,24 @@ class Database:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self.opening: Opening | None = None  # what the last opening found
+        self.aside: tuple[int, str] | None = None  # how many damaged files were set aside, and the last one's name
 
     def open(self) -> Opening:
         """Open or create the file. Raises StoreNewer and StoreUnavailable; a damaged file is renamed and begun anew."""
         self.close()
-        with self._reasons():
+        with self.reasons():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            set_aside = None
+            aside = None
             try:
-                self._refuse_unknown()
-                self._connection = self._connect()
+                found = self._open_file()
             except sqlite3.DatabaseError as error:
                 if _reason(error) != "corrupt":
                     raise
-                set_aside = self._set_aside()
-                self._connection = self._connect()
-            created = self._number("PRAGMA user_version") == 0
-            if created:
-                self._connection.executescript(CREATE)
-        self.opening = Opening(created=created, set_aside=set_aside)
+                aside = set_aside(self._path)
+                self.aside = (self.aside[0] + 1 if self.aside else 1, aside)
+                found = self._open_file()
+        older = found if 0 < found < FORMAT else None
+        self.opening = Opening(created=found == 0, set_aside=aside, migrated_from=older)
         return self.opening
 
     def close(self) -> None:
@@ -95,10 +103,13 @@ class Database:
         snapshot: bytes | None,
         keep: Mapping[str, bytes],
         dropped: Mapping[str, str],
+        merged: Mapping[str, str],
     ) -> int:
         """All of it or nothing; returns the journal's last number."""
         encode = msgspec.json.encode
-        lines = [(*_instant(r.at), r.kind, encode(r.data)) for r in records]
+        lines = [
+            (*_instant(r.at), r.kind, pack(r.data if isinstance(r.data, bytes) else encode(r.data))) for r in records
+        ]
         messages = [
             (m.message_id, m.incident, m.audience, m.kind, encode(m.payload), *_instant(m.created)) for m in outbox
         ]
@@ -113,13 +124,17 @@ class Database:
                 messages,
             )
             connection.executemany(
-                "UPDATE outbox SET state = 'dropped', answer = ? WHERE id = ? AND state = 'queued'",
-                [(reason, message_id) for message_id, reason in dropped.items()],
+                "UPDATE outbox SET state = ?, answer = ? WHERE id = ? AND state = 'queued'",
+                [
+                    (state, answer, message_id)
+                    for state, answers in (("dropped", dropped), ("merged", merged))
+                    for message_id, answer in answers.items()
+                ],
             )
             last = self._number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal'")
             values = [(f"kept:{key}", value) for key, value in keep.items()]
             if snapshot is not None:
-                values += [("snapshot", snapshot), ("snapshot_seq", str(last).encode())]
+                values += [("snapshot", pack(snapshot)), ("snapshot_seq", str(last).encode())]
             connection.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
         return last
 
@@ -127,9 +142,9 @@ class Database:
         """The last one committed."""
         with self._reading() as connection:
             found = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('snapshot', 'snapshot_seq')"))
-        if "snapshot" not in found:
-            return None
-        return Snapshot(seq=int(found["snapshot_seq"]), body=found["snapshot"])
+            if "snapshot" not in found:
+                return None
+            return Snapshot(seq=int(found["snapshot_seq"]), body=unpack(found["snapshot"]))
 
     def kept(self, key: str) -> bytes | None:
         """A value stored with `keep`."""
@@ -145,11 +160,17 @@ class Database:
         """Lines after `seq`, oldest first, at most `limit`."""
         return self._journal("WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
 
-    def outbox_due(self, now: Instant, limit: int) -> list[Queued]:
-        """Queued messages whose next try has come, oldest first. A time set in an earlier boot has come."""
+    def outbox_queued(self, limit: int) -> list[Queued]:
+        """Queued messages, oldest first."""
         with self._reading() as connection:
-            rows = connection.execute(_OUTBOX_DUE, (now.boot_id, now.mono_s, limit)).fetchall()
-        return [_queued(*row) for row in rows]
+            rows = connection.execute(_OUTBOX_QUEUED, (limit,)).fetchall()
+        return [_queued(row) for row in rows]
+
+    def outbox_sent(self, limit: int) -> list[Sent]:
+        """The messages sent last, newest last."""
+        with self._reading() as connection:
+            rows = connection.execute(_OUTBOX_SENT, (limit,)).fetchall()
+        return [Sent(*row) for row in reversed(rows)]
 
     def outbox_count(self) -> int:
         """How many messages are queued, due or not."""
@@ -160,22 +181,21 @@ class Database:
         """The server took it."""
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE outbox SET state = 'sent', tries = tries + 1, sent_at = ?, answer = ? WHERE id = ?",
-                (now.wall, answer, message_id),
+                "UPDATE outbox SET state = 'sent', tries = tries + 1, sent_at = ?, sent_mono_s = ?, sent_boot = ?, "
+                "answer = ? WHERE id = ?",
+                (now.wall, now.mono_s, now.boot_id, answer, message_id),
             )
 
-    def mark_try(self, message_id: str, error: str, now: Instant, next_try_s: float) -> None:
+    def mark_try(self, message_id: str, error: str, now: Instant, next_try_s: float, maybe_taken: bool) -> None:
         """It was tried in vain; `next_try_s` is on the clock of `now`."""
         with self._transaction() as connection:
-            connection.execute(
-                "UPDATE outbox SET tries = tries + 1, answer = ?, next_try_s = ?, next_try_boot = ? WHERE id = ?",
-                (error, next_try_s, now.boot_id, message_id),
-            )
+            connection.execute(_MARK_TRY, (error, next_try_s, now.boot_id, maybe_taken, message_id))
 
-    def prune(self, older_than_wall: float | None, keep_rows: int) -> int:
-        """Forget at most PRUNE_BATCH old lines; returns how many went (call again later while it is PRUNE_BATCH).
+    def prune(self, older_than_wall: float | None, keep_rows: int, keep_bytes: int) -> int:
+        """Forget at most PRUNE_BATCH old lines; returns how many went (call again later while it is not 0).
 
-        By age only lines whose own clock was trusted, and only from the journal's beginning.
+        By age only lines whose own clock was trusted, and only from the journal's beginning. Of a file that has grown
+        too large, the oldest bulky lines.
         """
         with self._transaction() as connection:
             gone = connection.execute(
@@ -183,11 +203,21 @@ class Database:
                 "seq <= (SELECT max(seq) FROM journal) - ? OR (wall_quality = 'synced' AND wall < ?))",
                 (PRUNE_BATCH, keep_rows, float("-inf") if older_than_wall is None else older_than_wall),
             ).rowcount
+            if not gone and self._used_bytes() > keep_bytes:
+                gone = connection.execute(
+                    "DELETE FROM journal WHERE seq IN "
+                    "(SELECT seq FROM journal WHERE length(data) > ? ORDER BY seq LIMIT ?)",
+                    (BULKY_BYTES, PRUNE_BATCH),
+                ).rowcount
             connection.execute(
                 "DELETE FROM outbox WHERE state <> 'queued' AND number <= (SELECT max(number) FROM outbox) - ?",
                 (KEEP_FINISHED,),
             )
         return gone
+
+    def _used_bytes(self) -> int:
+        pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
+        return pages * self._number("PRAGMA page_size")
 
     # -- below: opening, transactions, reasons --
 
@@ -197,10 +227,10 @@ class Database:
                 f"SELECT seq, kind, mono_s, boot_id, wall, wall_quality, data FROM journal {rest}",  # noqa: S608
                 values,
             ).fetchall()
-        return [
-            Entry(seq, kind, Instant(mono, boot, wall, quality), data)
-            for seq, kind, mono, boot, wall, quality, data in rows
-        ]
+            return [
+                Entry(seq, kind, Instant(mono, boot, wall, quality), unpack(data))
+                for seq, kind, mono, boot, wall, quality, data in rows
+            ]
 
     def _number(self, question: str) -> int:
         assert self._connection is not None  # noqa: S101  (private; every caller has opened it)
@@ -212,7 +242,7 @@ class Database:
         if self._connection is None:
             self.open()
         assert self._connection is not None  # noqa: S101  (open() raises otherwise)
-        with self._reasons():
+        with self.reasons():
             yield self._connection
 
     @contextmanager
@@ -228,65 +258,59 @@ class Database:
                 raise
 
     @contextmanager
-    def _reasons(self) -> Iterator[None]:
+    def reasons(self) -> Iterator[None]:
         """Turn SQLite's and the system's errors into reasons; anything else is our bug and passes."""
         try:
             yield
         except StoreUnavailable:
             raise
-        except (sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError, zlib.error) as error:
             reason = _reason(error)
             if reason is None:
                 raise
             if reason == "io":
                 reason = self._closer_look()
-            if reason in ("io", "corrupt"):
+            if reason not in ("full", "busy"):  # held open, a file keeps its disk from being mounted anew
                 self.close()
             raise StoreUnavailable(reason, str(self._path), str(error)) from error
 
     def _closer_look(self) -> str:
-        """SQLite tells a full or read-only disk at some places only as a failed call; ask the file system."""
-        with suppress(OSError):
-            found = os.statvfs(self._path.parent)
-            if found.f_flag & os.ST_RDONLY or not os.access(self._path.parent, os.W_OK):
-                return "readonly"
-            if found.f_bavail == 0:
-                return "full"
+        """SQLite tells a full or read-only disk at some places only as a failed call; try it. statvfs(3) would not do:
+        ext4 after an error of its own (errors=remount-ro) refuses every write, and calls itself writable (Linux 6.18).
+        """
+        attempt = self._path.with_name(f"{self._path.name}.try")
+        try:
+            attempt.write_bytes(bytes(4096))
+            attempt.unlink()
+        except OSError as error:
+            with suppress(OSError):
+                attempt.unlink(missing_ok=True)
+            return _OS_REASONS.get(error.errno or 0, "io")
         return "io"
 
-    def _refuse_unknown(self) -> None:
-        """Raise for a newer or foreign file without changing a byte of it, write-ahead log included.
-
-        The header's numbers (offsets 60 and 68, sqlite.org/fileformat.html) may be older than the log's, so they are
-        asked for through a read-only connection, which can neither recover nor fold back the log.
-        """
+    def _open_file(self) -> int:
+        """Connect and make sure of the tables; returns the format found, 0 for a file without tables."""
+        forget_cached(self._path)
+        found = known_format(self._path)
+        if 0 < found < FORMAT and migrations.room_is_missing(self._path):  # told before anything of it is touched
+            raise StoreUnavailable("full", str(self._path), f"format {found} needs room to become {FORMAT}")
+        connection = self._connect()
         try:
-            head = self._path.read_bytes() if self._path.stat().st_size < 100 else _head(self._path)
-        except FileNotFoundError:
-            return
-        if not head:
-            return
-        if not head.startswith(_MAGIC):
-            raise _damaged("no SQLite header")
-        found_format, found_owner = _big_endian(head[60:64]), _big_endian(head[68:72])
-        if found_owner in (0, APPLICATION_ID) and found_format <= FORMAT:
-            address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
-            with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as looking:
-                found_format = looking.execute("PRAGMA user_version").fetchone()[0]
-                found_owner = looking.execute("PRAGMA application_id").fetchone()[0]
-                tables = looking.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-            if found_owner == 0 and tables == 0:  # our own creation, cut off before its commit
-                found_owner = APPLICATION_ID
-        if found_owner != APPLICATION_ID:
-            raise StoreUnavailable("foreign", str(self._path))
-        if found_format > FORMAT:
-            raise StoreNewer(str(self._path), found_format, FORMAT)
+            if found == 0:
+                connection.executescript(CREATE)
+            elif found < FORMAT:
+                _migrate(connection, self._path)
+        except BaseException:
+            connection.close()  # never go on with tables that are not ours
+            raise
+        self._connection = connection
+        return found
 
     def _connect(self) -> sqlite3.Connection:
         os.close(
             os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         )  # SQLite's other files take this mode
-        connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
         try:
             for pragma in PRAGMAS:
                 connection.execute(pragma)
@@ -296,45 +320,25 @@ class Database:
             raise
         return connection
 
-    def _set_aside(self) -> str:
-        """Rename the damaged file and its log; the oldest set aside makes room."""
-        for number in range(SET_ASIDE, 0, -1):
-            newer = self._path if number == 1 else _aside(self._path, number - 1)
-            for tail in ("", "-wal", "-shm"):
-                source, target = Path(f"{newer}{tail}"), Path(f"{_aside(self._path, number)}{tail}")
-                if source.exists():
-                    shutil.move(source, target)
-                else:
-                    target.unlink(missing_ok=True)
-        return str(_aside(self._path, 1))
 
-
-def _aside(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.damaged-{number}")
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(100)
-
-
-def _big_endian(four: bytes) -> int:
-    return int.from_bytes(four, "big")
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        migrations.migrate(connection, path, FORMAT)
+    except sqlite3.DatabaseError as error:
+        if _reason(error) is None:  # the step is tested: it is the file that is not as its number says
+            raise damaged(str(error)) from error
+        raise
 
 
 def _check(connection: sqlite3.Connection) -> None:
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
-        raise _damaged(str(verdict))
-
-
-def _damaged(what: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(what)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
+        raise damaged(str(verdict))
 
 
 def _reason(error: BaseException) -> str | None:
+    if isinstance(error, zlib.error):
+        return "corrupt"
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None:
         return _REASONS.get(code & 0xFF)
@@ -343,24 +347,13 @@ def _reason(error: BaseException) -> str | None:
     return None
 
 
-def _queued(
-    message_id: str,
-    incident: str,
-    audience: str,
-    kind: str,
-    payload: bytes,
-    mono_s: float,
-    boot_id: str,
-    wall: float | None,
-    wall_quality: str,
-    *rest: Any,
-) -> Queued:
-    """A row of _OUTBOX_DUE; `rest` is Queued's tail, in its order."""
+def _queued(row: tuple[Any, ...]) -> Queued:
+    """A row of _OUTBOX_QUEUED."""
+    message_id, incident, audience, kind, payload, mono_s, boot_id, wall, wall_quality = row[:9]
+    state, tries, next_try_s, next_try_boot, sent_at, answer, maybe_taken = row[9:]
     created = Instant(mono_s, boot_id, wall, wall_quality)
-    state, tries, next_try_s, next_try_boot, sent_at, answer = rest
-    return Queued(
-        message_id, incident, audience, kind, payload, created, state, tries, next_try_s, next_try_boot, sent_at, answer
-    )
+    tried = (state, tries, next_try_s, next_try_boot, sent_at, answer, bool(maybe_taken))
+    return Queued(message_id, incident, audience, kind, payload, created, *tried)
 
 
 def _instant(at: Instant) -> tuple[str, float, float | None, str]:

@@ -16,12 +16,17 @@ REASONS = {
     "closed": "it is closed",
 }
 
+# The fault of the catalogue (core/faults.py) that a person is told.
+FAULTS = {"full": "store_full", "readonly": "store_readonly", "hung": "store_hung", "newer": "store_newer"}
+
 
 class StoreUnavailable(OSError):
     """Nothing was stored (for "hung": nothing was even tried)."""
 
     def __init__(self, reason: str, where: str, detail: str = "") -> None:
         self.reason = reason
+        self.fault = FAULTS.get(reason, "store_failed")
+        self.detail = detail
         super().__init__(f"store {where}: {REASONS[reason]}" + (f" ({detail})" if detail else ""))
 
 

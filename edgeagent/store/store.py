@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Self
 
 from edgeagent.core.facts import Instant
-from edgeagent.store.database import KEEP_ROWS, Database
+from edgeagent.store.database import KEEP_BYTES, KEEP_ROWS, Database
 from edgeagent.store.errors import StoreUnavailable
-from edgeagent.store.records import Entry, Opening, Outgoing, Queued, Record, Snapshot
+from edgeagent.store.records import Entry, Opening, Outgoing, Queued, Record, Sent, Snapshot
 from edgeagent.store.worker import Worker
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -47,6 +47,11 @@ class Store:
         return self._database.opening
 
     @property
+    def aside(self) -> tuple[int, str] | None:
+        """How many damaged files were set aside since the first opening, and the last one's name; None for none."""
+        return self._database.aside
+
+    @property
     def waiting(self) -> int:
         """Calls that the disk has not got round to."""
         return self._worker.waiting
@@ -63,14 +68,15 @@ class Store:
         snapshot: bytes | None = None,
         keep: Mapping[str, bytes] = _NO_VALUES,
         dropped: Mapping[str, str] = _NOTHING,
+        merged: Mapping[str, str] = _NOTHING,
     ) -> int:
         """One transaction, on the disk when this returns; returns the journal's last number.
 
         `outbox` queues messages (an id already known is kept as it is), `dropped` maps ids of queued messages to the
-        reason why they will not be sent (merged, too old), `snapshot` is the state after these records, `keep` stores
-        small values by name.
+        reason why they will not be sent, `merged` to the id of the message that now tells it, `snapshot` is the state
+        after these records, `keep` stores small values by name. A message that is not queued any more stays as it is.
         """
-        return await self._worker.call(self._database.commit, records, outbox, snapshot, keep, dropped)
+        return await self._worker.call(self._database.commit, records, outbox, snapshot, keep, dropped, merged)
 
     async def load_snapshot(self) -> Snapshot | None:
         """The last state committed, None on a fresh store."""
@@ -88,9 +94,13 @@ class Store:
         """At most `limit` lines after number `seq`, oldest first."""
         return await self._worker.call(self._database.journal_after, seq, limit)
 
-    async def outbox_due(self, now: Instant, limit: int = 20) -> list[Queued]:
-        """Queued messages to be tried now, oldest first."""
-        return await self._worker.call(self._database.outbox_due, now, limit)
+    async def outbox_queued(self, limit: int = 500) -> list[Queued]:
+        """Every queued message, oldest first, due or not."""
+        return await self._worker.call(self._database.outbox_queued, limit)
+
+    async def outbox_sent(self, limit: int = 200) -> list[Sent]:
+        """The messages sent last, newest last (in the order in which they were queued)."""
+        return await self._worker.call(self._database.outbox_sent, limit)
 
     async def outbox_count(self) -> int:
         """How many messages are queued."""
@@ -100,13 +110,21 @@ class Store:
         """The server took the message; `answer` is what it said."""
         await self._worker.call(self._database.mark_sent, message_id, now, answer)
 
-    async def mark_try(self, message_id: str, error: str, now: Instant, next_try_s: float) -> None:
-        """The message could not be sent; try again at `next_try_s` (monotonic, the boot of `now`)."""
-        await self._worker.call(self._database.mark_try, message_id, error, now, next_try_s)
+    async def mark_try(
+        self, message_id: str, error: str, now: Instant, next_try_s: float, maybe_taken: bool = False
+    ) -> None:
+        """The message could not be sent; try again at `next_try_s` (monotonic, the boot of `now`). `maybe_taken`: the
+        server may have it, for its answer was lost; once told, this stays.
+        """
+        await self._worker.call(self._database.mark_try, message_id, error, now, next_try_s, maybe_taken)
 
-    async def prune(self, older_than_wall: float | None, keep_rows: int = KEEP_ROWS) -> int:
-        """Forget a batch of journal lines (older than that wall time, or beyond `keep_rows`); returns how many."""
-        return await self._worker.call(self._database.prune, older_than_wall, keep_rows)
+    async def prune(
+        self, older_than_wall: float | None, keep_rows: int = KEEP_ROWS, keep_bytes: int = KEEP_BYTES
+    ) -> int:
+        """Forget a batch of journal lines (older than that wall time, or beyond `keep_rows`; bulky ones where the store
+        is larger than `keep_bytes`); returns how many.
+        """
+        return await self._worker.call(self._database.prune, older_than_wall, keep_rows, keep_bytes)
 
     async def close(self, deadline_s: float = 5.0) -> bool:
         """Finish what was handed over and close; False if the disk did not answer in time."""
