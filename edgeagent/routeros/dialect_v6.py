@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from edgeagent.routeros.ruleset import Row
+from edgeagent.routeros.rows import Row
 
 
 class DialectV6:
     """How version 6 says it (MikroTik wiki, "Manual:IP/Route")."""
 
     version = "6"
+    rules = "/ip/route/rule"
 
     def table(self, name: str) -> list[Row]:
         """A table exists as soon as a route carries its mark."""
@@ -27,4 +28,4 @@ class DialectV6:
     def source_rule(self, name: str, source: str, table: str, *, only: bool) -> Row:
         """Steer by source."""
         action = "lookup-only-in-table" if only else "lookup"
-        return Row("/ip/route/rule", name, {"src-address": f"{source}/32", "action": action, "table": table})
+        return Row(self.rules, name, {"src-address": f"{source}/32", "action": action, "table": table})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from edgeagent.routeros.ruleset import Row
+from edgeagent.routeros.rows import Row
 
 
 class DialectV7:
     """How version 7 says it (MikroTik manual, "Policy Routing" and "IP Routing")."""
 
     version = "7"
+    rules = "/routing/rule"
 
     def table(self, name: str) -> list[Row]:
         """Tables must exist before a route or a mark may name them."""
@@ -26,4 +27,4 @@ class DialectV7:
     def source_rule(self, name: str, source: str, table: str, *, only: bool) -> Row:
         """Steer by source."""
         action = "lookup-only-in-table" if only else "lookup"
-        return Row("/routing/rule", name, {"src-address": f"{source}/32", "action": action, "table": table})
+        return Row(self.rules, name, {"src-address": f"{source}/32", "action": action, "table": table})

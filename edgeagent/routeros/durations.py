@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-_UNITS = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:\d+ms)?")
-_CLOCK = re.compile(r"(?:(\d+)d )?(\d+):(\d\d):(\d\d)")
+_N = "([0-9]{1,9})"  # of seconds, thirty years; more would be no duration that a core could reckon with
+_UNITS = re.compile(rf"(?:{_N}w)?(?:{_N}d)?(?:{_N}h)?(?:{_N}m(?!s))?(?:{_N}s)?(?:[0-9]+ms)?")
+_FINE = re.compile(r"(?:(\d{1,6})s)?(?:(\d{1,6})ms)?(?:(\d{1,6})us)?")
+_CLOCK = re.compile(rf"(?:{_N}d )?{_N}:([0-9]{{2}}):([0-9]{{2}})")
 
 
 def seconds(text: str) -> int | None:
@@ -19,3 +21,12 @@ def seconds(text: str) -> int | None:
         days, hours, minutes, rest = (int(part or 0) for part in clock.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + rest
     return None
+
+
+def fine_seconds(text: str) -> float | None:
+    """Seconds of a round trip such as ``23ms`` (version 6) or ``23ms401us`` (7); None where the text is none."""
+    found = _FINE.fullmatch(text)
+    if found is None or not text:
+        return None
+    whole, thousandths, millionths = (int(part or 0) for part in found.groups())
+    return whole + thousandths / 1e3 + millionths / 1e6

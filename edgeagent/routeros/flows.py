@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from edgeagent.core.facts import Flow
 from edgeagent.core.intents import MoveFlows
 from edgeagent.routeros.durations import seconds
+from edgeagent.routeros.values import is_ipv4, row_id, whole
 
 Seen = Mapping[str, str]
 SIP_PORTS = (5060, 5061)
+PORT_MAX = 65535
+DNS_PORT = 53
 
 
 def flow(row: Seen, udp_timeout_s: float | None, media_marks: frozenset[str]) -> Flow | None:
@@ -21,11 +24,11 @@ def flow(row: Seen, udp_timeout_s: float | None, media_marks: frozenset[str]) ->
     protocol = row.get("protocol", "")
     source, far = _endpoint(row, "src"), _endpoint(row, "dst")
     nat = _endpoint(row, "reply-dst")[0]
-    sent, received = _count(row, "orig-bytes"), _count(row, "repl-bytes")
+    sent, received = whole(row.get("orig-bytes", "")), whole(row.get("repl-bytes", ""))
     inside = _endpoint(row, "reply-src")
     if nat == source[0] and inside[0] not in ("", far[0]):
         source, far, nat, sent, received = inside, source, far[0], received, sent
-    if protocol not in ("udp", "tcp") or not source[0] or not far[0] or not nat:
+    if protocol not in ("udp", "tcp") or not all(map(is_ipv4, (source[0], far[0], nat))):
         return None
     idle_s = None
     if protocol == "udp" and udp_timeout_s is not None:
@@ -49,21 +52,26 @@ def in_the_way(rows: Sequence[Seen], move: MoveFlows, address: str, media_marks:
     """Ids of the rows that ``move`` removes: their NAT address is not ``address``, the path's present one."""
     found = []
     for row in rows:
-        one = flow(row, None, media_marks)
-        if one is None or ".id" not in row or one.nat == address or one.source in move.spare:
+        one, number = flow(row, None, media_marks), row_id(row)
+        if one is None or number is None or one.nat == address or one.source in move.spare:
             continue
         if (move.sources is not None and one.source not in move.sources) or (one.pinned and not move.pinned):
             continue
-        found.append(row[".id"])
+        found.append(number)
     return found
+
+
+def questions(rows: Sequence[Seen], sources: Collection[str]) -> list[str]:
+    """Ids of the rows by which these sources ask for names."""
+    return [
+        number
+        for row in rows
+        if (number := row_id(row)) is not None
+        and _endpoint(row, "dst")[1] == DNS_PORT
+        and _endpoint(row, "src")[0] in sources
+    ]
 
 
 def _endpoint(row: Seen, side: str) -> tuple[str, int]:
     address, _, port = row.get(f"{side}-address", "").partition(":")
-    text = port or row.get(f"{side}-port", "")
-    return address, int(text) if text.isdecimal() else 0
-
-
-def _count(row: Seen, key: str) -> int:
-    text = row.get(key, "0")
-    return int(text) if text.isdecimal() else 0
+    return address, whole(port or row.get(f"{side}-port", ""), PORT_MAX)

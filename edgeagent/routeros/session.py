@@ -10,10 +10,10 @@ reply, so that it can never fall out of step.
 
 import asyncio
 import ipaddress
+import itertools
 import socket
 import ssl
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -181,7 +181,7 @@ class Listener:
         while not self._wire.closed:
             try:
                 reply, words = await self._wire.read_sentence(_Budget())
-                row = _row(words)
+                row = _row(words, {})
             except RouterUnreachable:
                 if self._wire.closed_by_us:
                     return
@@ -204,6 +204,61 @@ class Listener:
     async def close(self) -> None:
         """End the stream; a waiting iteration ends too."""
         await self._wire.close()
+
+
+class Streams:
+    """Sentences that go on until they are stopped (`/ping`), several on one connection, told apart by `.tag`
+    (MikroTik API manual, "Tags").
+
+    It takes a session's connection over: nothing else may be sent by that session any more. `start` and `stop` do not
+    wait and never fail; what is wrong with the connection, or with one of the sentences, is raised by `run`.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._wire = session._wire
+        self._numbers = itertools.count(1)
+        self._running: dict[str, tuple[str, bool, Callable[[Row], None]]] = {}
+
+    def start(self, words: Sequence[str], take: Callable[[Row], None], *, ends: bool) -> str:
+        """Send a sentence; its rows go to `take`. `ends`: whether it may end by itself. Returns its tag."""
+        tag = str(next(self._numbers))
+        self._running[tag] = words[0], ends, take
+        self._wire.write_soon(_encoded([*words, f".tag={tag}"]))
+        return tag
+
+    def stop(self, tag: str) -> None:
+        """Take no more rows of this sentence and have the router end it."""
+        if self._running.pop(tag, None) is not None:
+            self._wire.write_soon(_encoded(["/cancel", f"=tag={tag}", f".tag={next(self._numbers)}"]))
+
+    async def run(self, silence_s: float) -> None:
+        """Hand out rows until something breaks, which is raised as Session.send does, with the connection closed.
+
+        Nothing heard for `silence_s` is a router that hangs: RouterTimeout.
+        """
+        with _closing_on_error(self._wire):
+            while True:
+                async with _deadline(silence_s, "nothing was heard of what the router shall repeat"):
+                    reply, words = await self._wire.read_sentence(_Budget())
+                self._take(reply, words)
+
+    def _take(self, reply: str, words: list[str]) -> None:
+        """What comes of a sentence that was stopped, its "interrupted" included, is nobody's any more."""
+        tag = next((word[len(".tag=") :] for word in words if word.startswith(".tag=")), "")
+        row = _row(words, {})
+        if reply not in ("!re", "!done", "!trap", "!empty"):
+            raise RouterProtocolError("the router sent an unknown kind of reply to a sentence that goes on")
+        if tag not in self._running:
+            return
+        command, ends, take = self._running[tag]
+        if reply == "!re":
+            take(row)
+        elif reply == "!trap":
+            raise _trap(command, [row])
+        elif reply == "!done":
+            del self._running[tag]
+            if not ends:
+                raise RouterUnreachable(f"the router ended {command}, which never ends by itself; open it again")
 
 
 class _Budget:
@@ -239,7 +294,7 @@ class _Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:
         self._reader = reader
         self._writer = writer
-        self._peer = peer
+        self.peer = peer
         self.closed = False
         self.closed_by_us = False
 
@@ -249,16 +304,17 @@ class _Wire:
         """
         if self.closed:
             raise RouterUnreachable(
-                f"the connection to the router {self._peer} is closed; open a new one before {command}"
+                f"the connection to the router {self.peer} is closed; open a new one before {command}"
             )
         with _closing_on_error(self):
             await self.write(encoded)
             rows: list[Row] = []
             traps: list[Row] = []
+            names: dict[str, str] = {}
             budget = _Budget()
             while True:
                 reply, words = await self.read_sentence(budget)
-                row = _row(words)
+                row = _row(words, names)
                 if budget.rows % 256 == 0:
                     await asyncio.sleep(0)  # a long reply, already here, must not keep the loop from the probes
                 if reply == "!done":
@@ -270,7 +326,7 @@ class _Wire:
                     budget.take_row()
                     traps.append(row)
                 elif reply != "!empty":
-                    raise RouterProtocolError(f"the router {self._peer} sent an unknown kind of reply", maybe_done=True)
+                    raise RouterProtocolError(f"the router {self.peer} sent an unknown kind of reply", maybe_done=True)
         if traps:
             return [], _trap(command, traps)
         return ([*rows, row] if row else rows), None
@@ -280,6 +336,11 @@ class _Wire:
             self._writer.write(encoded)
             await self._writer.drain()
 
+    def write_soon(self, encoded: bytes) -> None:
+        """Hand over without waiting; on a closed connection the words go nowhere."""
+        if not self.closed:
+            self._writer.write(encoded)
+
     async def read_sentence(self, budget: _Budget) -> tuple[str, list[str]]:
         """The reply word and the rest. `!fatal` closes on the router's side, so it is raised here."""
         with self._broken_is_unreachable():
@@ -287,11 +348,11 @@ class _Wire:
             while (word := await self._read_word(budget)) is not None:
                 words.append(word)
         if not words:
-            raise RouterProtocolError(f"the router {self._peer} sent an empty sentence", maybe_done=True)
+            raise RouterProtocolError(f"the router {self.peer} sent an empty sentence", maybe_done=True)
         if words[0] == "!fatal":
             self.abort()
             reason = words[1] if len(words) > 1 else "no reason given"
-            raise RouterUnreachable(f"the router {self._peer} ended the connection: {reason[:200]}", maybe_done=True)
+            raise RouterUnreachable(f"the router {self.peer} ended the connection: {reason[:200]}", maybe_done=True)
         return words[0], words[1:]
 
     async def _read_word(self, budget: _Budget) -> str | None:
@@ -305,7 +366,7 @@ class _Wire:
             head += await self._reader.readexactly(determine_length(head))
             length = decode_length(head)
         except ProtocolError as error:
-            found = f"the router {self._peer} sent a bad length byte {head.hex()}"
+            found = f"the router {self.peer} sent a bad length byte {head.hex()}"
             raise RouterProtocolError(found, maybe_done=True) from error
         budget.take_word(length)
         return (await self._reader.readexactly(length)).decode("utf-8", errors="backslashreplace")
@@ -318,7 +379,7 @@ class _Wire:
             raise
         except (asyncio.IncompleteReadError, OSError) as error:
             self.abort(by_us=self.closed_by_us)
-            found = f"the connection to the router {self._peer} broke ({type(error).__name__}); open a new one"
+            found = f"the connection to the router {self.peer} broke ({type(error).__name__}); open a new one"
             raise RouterUnreachable(found, maybe_done=True) from error
 
     def abort(self, *, by_us: bool = False) -> None:
@@ -354,15 +415,19 @@ async def _open(
         with _closing_on_error(wire):
             _check_pin(writer, pins, peer)
             _keep_alive(writer)
-            rows, trap = await wire.exchange("/login", login)
-            if trap is not None:
-                raise RouterLoginRefused(
-                    f"the router {peer} refused the user {user!r}: {trap.message[:200]}; check the user's password, "
-                    "its group (api, read, write, test) and the address it may come from"
-                )
-            if rows:  # =ret=<challenge>: the login of before 6.43, which nothing we support uses
-                raise RouterProtocolError(f"the router {peer} asks for the old login; RouterOS 6.49 or newer is needed")
+            await _log_in(wire, user, login)
     return wire
+
+
+async def _log_in(wire: _Wire, user: str, login: bytes) -> None:
+    rows, trap = await wire.exchange("/login", login)
+    if trap is not None:
+        raise RouterLoginRefused(
+            f"the router {wire.peer} refused the user {user!r}: {trap.message[:200]}; check the user's password, "
+            "its group (api, read, write, test) and the address it may come from"
+        )
+    if rows:  # =ret=<challenge>: the login of before 6.43, which nothing we support uses
+        raise RouterProtocolError(f"the router {wire.peer} asks for the old login; RouterOS 6.49 or newer is needed")
 
 
 async def _connect(
@@ -481,15 +546,15 @@ def _attributes(values: Mapping[str, str]) -> list[str]:
     return [f"={name}={value}" for name, value in values.items()]
 
 
-def _row(words: Sequence[str]) -> Row:
+def _row(words: Sequence[str], names: dict[str, str]) -> Row:
     """`=name=value` words as a dict; API attributes (`.tag=`) are none of the row's. Names repeat, so each is kept only
-    once.
+    once in `names`, for one reply: sys.intern would keep it for ever in Python 3.12.0 to 3.12.5.
     """
     row: Row = {}
     for word in words:
         name, equals, value = word[1:].partition("=")
         if word.startswith("=") and equals and name:
-            row[sys.intern(name)] = value
+            row[names.setdefault(name, name)] = value
         elif not word.startswith("."):
             raise RouterProtocolError("the router sent a word that is not =name=value", maybe_done=True)
     return row
