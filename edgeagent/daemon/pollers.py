@@ -10,7 +10,12 @@ from typing import Protocol
 from edgeagent.config.site import PathConfig
 from edgeagent.core.facts import Fact, Flow, FlowsSeen, LinkChanged, ProbeReplied, RoundSent, UplinkSeen
 from edgeagent.core.intents import Probing
+from edgeagent.core.settings import FlowSettings
+from edgeagent.daemon import survey
+from edgeagent.daemon.devices import Devices
+from edgeagent.daemon.drift import RowsWatch
 from edgeagent.probes.errors import ProbeNotSent
+from edgeagent.probes.router_ping import ANSWER_S, RouterPinger
 from edgeagent.routeros import uplinks
 from edgeagent.routeros.durations import seconds
 from edgeagent.routeros.flows import flow
@@ -23,6 +28,7 @@ Now = Callable[[], float]
 CONTROL = "control"
 LINKS_EVERY_S = 5.0
 UPLINKS_EVERY_S = 15.0
+FLOWS_MAX = FlowSettings().flows_max  # more would not be learnt from, but kept in the journal
 TABLE_S = 15.0  # reading a large table takes a small router seconds
 
 
@@ -38,6 +44,19 @@ class SipSender(Protocol):
 
     def send(self) -> int:
         """Send one OPTIONS, return its CSeq; raises ProbeNotSent."""
+
+
+class Rounds(Protocol):
+    """What the loop and the wiring need of a path's rounds, whoever sends them."""
+
+    def order(self, plan: Probing) -> None:
+        """Probe like this from now on."""
+
+    def next_round_s(self) -> float:
+        """When the next round is due."""
+
+    def close(self) -> None:
+        """Send nothing any more."""
 
 
 class PathPoller:
@@ -68,6 +87,10 @@ class PathPoller:
         """Send nothing any more."""
         if self.timer is not None:
             self.timer.cancel()
+
+    def next_round_s(self) -> float:
+        """When the next round is due."""
+        return self.last_s + (self.plan.interval_s if self.plan is not None else 0.0)
 
     def icmp_replied(self, target: str, number: int, _sent_s: float, received_s: float) -> None:
         """An echo of round ``number`` by this path was answered."""
@@ -125,6 +148,69 @@ class PathPoller:
         return True
 
 
+class PingedPath:
+    """One path's rounds out of what the router's own pings say, echo by echo; SIP cannot be probed this way.
+
+    A target's next row begins the next round. The control is the API itself: a row, and be it "timeout", shows that
+    the router lives. While no rows come, the rounds have no targets: they say nothing of the line.
+    """
+
+    def __init__(self, path: PathConfig, tell: Tell, now: Now) -> None:
+        self.path = path
+        self.tell = tell
+        self.now = now
+        self.pinger = RouterPinger(path.source, path.targets, self._echoed, now=now)
+        self.number = 0
+        self.heard: set[str] = set(path.targets)  # in this round; the first row of all begins a round
+        self.plan: Probing | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.expected_s = float("-inf")
+
+    def order(self, plan: Probing) -> None:
+        """Probe like this from now on."""
+        if plan != self.plan:
+            self.plan = plan
+            self.pinger.order(plan.interval_s)
+            self._expect(plan.interval_s + 2 * ANSWER_S)
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        self.pinger.close()
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def next_round_s(self) -> float:
+        """When the next round is told, of whatever it says."""
+        return self.expected_s
+
+    def _echoed(self, target: str, sent_s: float, answered: bool) -> None:
+        name = self.path.name
+        if target in self.heard:
+            self.number += 1
+            self.heard = set()
+            self.tell(RoundSent(name, self.number, sent_s, tuple(f"icmp:{one}" for one in self.path.targets)))
+            self.tell(ProbeReplied(name, self.number, CONTROL, self.now()))
+        self.heard.add(target)
+        if answered:
+            self.tell(ProbeReplied(name, self.number, f"icmp:{target}", self.now()))
+        if self.plan is not None:
+            self._expect(self.plan.interval_s + 2 * ANSWER_S)
+
+    def _expect(self, within_s: float) -> None:
+        """The next row is due; where none comes, say that nothing is known."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.expected_s = self.now() + within_s
+        self.timer = asyncio.get_running_loop().call_later(within_s, self._silent)
+
+    def _silent(self) -> None:
+        assert self.plan is not None  # noqa: S101
+        self.number += 1
+        self.heard = set(self.path.targets)
+        self.tell(RoundSent(self.path.name, self.number, self.now(), (), control=False))
+        self._expect(self.plan.interval_s)
+
+
 class RouterPoller:
     """Reads voice rows, uplink addresses and links from the router, on a connection of its own.
 
@@ -139,15 +225,23 @@ class RouterPoller:
         media_marks: frozenset[str],
         tell: Tell,
         now: Now,
+        table_s: float = TABLE_S,
+        devices: Devices | None = None,
+        rows: RowsWatch | None = None,
     ) -> None:
         self.open_session = open_session
         self.paths = paths
+        self.devices = devices
+        self.rows = rows
         self.marks = marks
         self.media_marks = media_marks
         self.tell = tell
         self.now = now
+        self.table_s = table_s
         self.every_s = 10.0
         self.changed = asyncio.Event()
+        if rows is not None:
+            rows.wake = self.changed.set
         self.links: dict[str, bool] = {}
         self.udp_timeout_s: float | None = None
 
@@ -163,6 +257,8 @@ class RouterPoller:
         try:
             await self._read_forever(session)
         finally:
+            if self.rows is not None:
+                await self.rows.leave()
             await session.close()
 
     async def _read_forever(self, session: Session) -> None:
@@ -171,14 +267,19 @@ class RouterPoller:
             if self.now() - uplinks_s >= UPLINKS_EVERY_S:
                 uplinks_s = self.now()
                 await self._read_uplinks(session)
+                if self.devices is not None:
+                    await self.devices.refresh(session)
             if self.now() - links_s >= LINKS_EVERY_S:
                 links_s = self.now()
                 await self._read_links(session)
             if self.now() - read_s >= self.every_s:
                 read_s = self.now()
                 await self._read_flows(session)
+            if self.rows is not None and self.rows.due_s() <= self.now():
+                await self.rows.step(session)  # after all that is due: it may take a while until all rows are read
             self.changed.clear()
             due_s = min(read_s + self.every_s, links_s + LINKS_EVERY_S, uplinks_s + UPLINKS_EVERY_S)
+            due_s = due_s if self.rows is None else min(due_s, self.rows.due_s())
             try:
                 async with asyncio.timeout(max(0.0, due_s - self.now())):
                     await self.changed.wait()
@@ -187,8 +288,9 @@ class RouterPoller:
 
     async def _read_uplinks(self, session: Session) -> None:
         rows = await session.print("/ip/address", uplinks.FIELDS)
+        hops = await survey.next_hops(session, self.paths)
         for path in self.paths:
-            address = uplinks.address_beside(rows, path.interface, path.gateway)
+            address = uplinks.address_beside(rows, path.interface, hops[path.name])
             self.tell(UplinkSeen(path.name, address, self.now()))
         tracking = await session.print("/ip/firewall/connection/tracking", ("udp-stream-timeout",))
         self.udp_timeout_s = seconds(tracking[0].get("udp-stream-timeout", "")) if tracking else None
@@ -210,9 +312,11 @@ class RouterPoller:
 
     async def _read_flows(self, session: Session) -> None:
         asked_s = self.now()
-        rows = await session.send(flows_print(self.marks), deadline_s=TABLE_S)
-        flows = tuple(_flows(rows, self.udp_timeout_s, self.media_marks))
+        rows = await session.send(flows_print(self.marks), deadline_s=self.table_s)
+        flows = tuple(_flows(rows, self.udp_timeout_s, self.media_marks)[:FLOWS_MAX])
         self.tell(FlowsSeen(flows, asked_s, self.now()))
+        if self.devices is not None:
+            self.devices.seen(flows)
 
 
 def _flows(rows: list[dict[str, str]], udp_timeout_s: float | None, media_marks: frozenset[str]) -> list[Flow]:

@@ -10,10 +10,10 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from email.message import EmailMessage
 
 _QUIT_S = 2.0
+ANSWER_S = 120.0  # after the final dot; RFC 5321, 4.5.3.2.6, allows ten minutes, but other mails wait behind this one
 _MAX_ANSWER = 300  # characters of a server's answer that are kept
 
 
@@ -60,8 +61,17 @@ class Notice(Struct, frozen=True):
     references: tuple[str, ...] = ()
 
 
+class Receipt(Struct, frozen=True):
+    """What the server said when it took a message. ``refused``: recipients that it would not take it for."""
+
+    answer: str
+    refused: tuple[str, ...] = ()
+
+
 class MailError(Exception):
-    """MailRefused or MailUnreachable."""
+    """MailRefused or MailUnreachable. ``fault``: the fault of the catalogue (core/faults.py) that a person is told."""
+
+    fault = "mail_unreachable"
 
 
 class MailRefused(MailError):
@@ -75,6 +85,8 @@ class MailRefused(MailError):
         self.code = code
         self.permanent = 500 <= code < 600
         self.text = _one_line(text)
+        if self.permanent:
+            self.fault = "mail_login_refused" if stage == "login" else "mail_refused"
         whose = "check user and password" if stage == "login" else "the mail provider's decision"
         super().__init__(f"the mail server refused at {stage}: {code} {self.text} ({whose})")
 
@@ -88,6 +100,8 @@ class MailUnreachable(MailError, ConnectionError):
     def __init__(self, reason: str, text: str, *, maybe_taken: bool = False) -> None:
         self.reason = reason
         self.maybe_taken = maybe_taken
+        if reason in ("certificate", "no-tls"):
+            self.fault = "mail_untrusted"
         super().__init__(f"mail not sent ({reason}): {_one_line(text)}")
 
 
@@ -130,46 +144,76 @@ def build(notice: Notice) -> "EmailMessage":
 
 
 async def submit(
-    message: "bytes | EmailMessage", server: MailServer, source_address: str | None, deadline_s: float
-) -> str:
-    """Hand the message to the server and return its answer, all within `deadline_s`.
+    message: "bytes | EmailMessage",
+    server: MailServer,
+    source_address: str | None,
+    deadline_s: float,
+    recipients: tuple[str, ...] = (),
+    handing_over: Callable[[], Awaitable[None]] | None = None,
+    taken: Callable[[Receipt], None] | None = None,
+) -> Receipt:
+    """Hand the message to the server and return its receipt, all within `deadline_s`.
 
-    Connects from `source_address` (a literal one, which decides the path). Sender and recipients are the message's From
-    and To. If some recipients are refused and others accepted, the message goes to the others and the answer names how
-    many were refused. Raises MailRefused or MailUnreachable; ValueError for a message or server that makes no sense.
+    Connects from `source_address` (a literal one, which decides the path). The sender is the message's From, the
+    recipients are its To, or only `recipients` of them: those that an earlier receipt named as refused. If some are
+    refused and others accepted, the message goes to the others. `handing_over` is awaited right before the message
+    leaves: from then on the server may have it, whatever is heard of it, and has `ANSWER_S` to say so.
+    `taken` is called with the receipt as soon as the server has the message: the goodbye may still fail or be cut off.
+    Raises MailRefused or MailUnreachable;
+    ValueError for a message or server that makes no sense.
     """
-    sender, recipients, body = _envelope(message)
+    sender, everybody, body = _envelope(message)
+    chosen = [one for one in everybody if one in recipients] or everybody
     context = _tls_context(server.ca_file)
     if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", server.server_name):
         raise ValueError(f"{server.server_name!r} is not a server's name")
     progress = _Progress()
     try:
-        async with asyncio.timeout(deadline_s):
-            return await _converse(server, source_address, context, sender, recipients, body, progress)
+        async with asyncio.timeout(deadline_s) as progress.limit:
+            envelope = _Envelope(sender, chosen, body, handing_over, taken)
+            return await _converse(server, source_address, context, envelope, progress)
     except TimeoutError:
         raise MailUnreachable(
             "timeout",
-            f"{server.server_name} took longer than {deadline_s:g} s at {progress.stage}",
+            f"{server.server_name} took longer than {progress.allowed_s or deadline_s:g} s at {progress.stage}",
             maybe_taken=progress.maybe_taken,
         ) from None
 
 
+class _Envelope(NamedTuple):
+    """What is handed over, from whom, to whom."""
+
+    sender: str
+    recipients: list[str]
+    body: bytes
+    handing_over: Callable[[], Awaitable[None]] | None
+    taken: Callable[[Receipt], None] | None
+
+
 class _Progress:
-    """How far the conversation came, for telling refusals apart."""
+    """How far the conversation came, for telling refusals apart, and how long it may still take."""
 
     stage = "connect"
     maybe_taken = False
+    limit: asyncio.Timeout
+    allowed_s: float | None = None  # longer than was asked for
+
+    def wait_for_answer(self) -> None:
+        """The message leaves now: giving up early would send it twice."""
+        self.maybe_taken = True
+        until_s = asyncio.get_running_loop().time() + ANSWER_S
+        if (self.limit.when() or until_s) < until_s:
+            self.allowed_s = ANSWER_S
+            self.limit.reschedule(until_s)
 
 
 async def _converse(
     server: MailServer,
     source_address: str | None,
     context: ssl.SSLContext,
-    sender: str,
-    recipients: list[str],
-    body: bytes,
+    envelope: _Envelope,
     progress: _Progress,
-) -> str:
+) -> Receipt:
     import aiosmtplib
 
     connection = await _connect(server, source_address)
@@ -193,7 +237,7 @@ async def _converse(
                 await client.starttls(tls_context=context, server_hostname=server.server_name)
             progress.stage = "login"
             await client.login(server.username, server.password)
-            return await _hand_over(client, sender, recipients, body, progress)
+            return await _hand_over(client, envelope, progress)
     finally:
         transport = client.transport
         client.close()
@@ -201,11 +245,12 @@ async def _converse(
             transport.abort()  # close() alone would wait for a hung server's TLS goodbye
 
 
-async def _hand_over(client: Any, sender: str, recipients: list[str], body: bytes, progress: _Progress) -> str:
+async def _hand_over(client: Any, envelope: _Envelope, progress: _Progress) -> Receipt:
     import aiosmtplib
 
+    recipients = envelope.recipients
     progress.stage = "sender"
-    await client.mail(sender)
+    await client.mail(envelope.sender)
     progress.stage = "recipient"
     refusals = []
     for recipient in recipients:
@@ -218,15 +263,19 @@ async def _hand_over(client: Any, sender: str, recipients: list[str], body: byte
             (error for error in refusals if error.code < 500), refusals[0]
         )  # a 4xx among them: worth another try
     progress.stage = "data"
-    progress.maybe_taken = True
-    code, text = await client.data(body)
-    answer = f"{code} {_one_line(text)}"
+    if envelope.handing_over is not None:
+        await envelope.handing_over()
+    progress.wait_for_answer()
+    code, text = await client.data(envelope.body)
+    receipt = Receipt(f"{code} {_one_line(text)}", tuple(error.recipient for error in refusals))
+    if envelope.taken is not None:
+        envelope.taken(receipt)
     try:
         async with asyncio.timeout(_QUIT_S):
             await client.quit()
     except (aiosmtplib.SMTPException, OSError):  # it has the message: how the goodbye goes does not matter
         pass
-    return answer if not refusals else f"{answer} ({len(refusals)} of {len(recipients)} recipients refused)"
+    return receipt
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 ProbeNotSent      (OSError)           this one probe did not leave; `reason` is one of REASONS
 ProbeUnavailable  (OSError)           the prober cannot be opened
 +-- ProbeForbidden  (PermissionError)  the system forbids this kind of socket; a person has to change a setting
+NameUnresolved    (OSError)           a name's address could not be learnt
++-- NameUnknown                        it has none, as a resolver says
 """
 
 import errno
@@ -32,8 +34,23 @@ class ProbeNotSent(OSError):
 
 
 class ProbeUnavailable(OSError):
-    """The prober cannot be opened now, typically because its source address does not exist (yet)."""
+    """The prober cannot be opened now, typically because its source address does not exist (yet).
+
+    ``fault``: the fault of the catalogue (core/faults.py) that a person is told.
+    """
+
+    fault = "alias_missing"
 
 
 class ProbeForbidden(ProbeUnavailable, PermissionError):
     """The system does not let this user open the socket."""
+
+    fault = "ping_forbidden"
+
+
+class NameUnresolved(OSError):
+    """Nobody said what address a name has; another time or by another path somebody may."""
+
+
+class NameUnknown(NameUnresolved):
+    """A resolver answered that the name has no address."""
