@@ -1,103 +1,56 @@
-"""``edgeagent``: the command line. Each command is a small function; exit codes are 0 good, 1 not so, 2 cannot."""
+"""``edgeagent``: the command line. Exit codes: 0 good, 1 not so, 2 cannot.
+
+Each command is one module that offers ``add(commands)``, which declares it, and ``main(arguments)``, which carries it
+out. What a command needs beyond its words it imports when it runs, so that no command pays for another.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import socket
+import io
 import sys
 from pathlib import Path
-from typing import Any
 
 from edgeagent import texts
-from edgeagent.config.site import ConfigError, Site, load
+from edgeagent.cli import (
+    addresses,
+    bundle,
+    check_config,
+    check_store,
+    config,
+    identity,
+    provision,
+    run,
+    status,
+)
+from edgeagent.config.site import ConfigError
 
 DEFAULT_SITE = Path("/etc/edgeagent/site.toml")
-STATUS_MAX_BYTES = 1 << 20
+COMMANDS = (run, status, check_config, config, check_store, provision, addresses, identity, bundle)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options; the man page and the completions are generated from this."""
+    found = argparse.ArgumentParser(prog="edgeagent", description=texts.help_of(""))
+    found.add_argument("--site", type=Path, default=DEFAULT_SITE, help=texts.help_of("--site"), metavar="FILE")
+    commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="edgeagent", description="Keeps a site's phones reachable over LTE.")
-    parser.add_argument("--site", type=Path, default=DEFAULT_SITE, help="the site's configuration (%(default)s)")
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run the agent in the foreground")
-    run.add_argument("--verbose", action="store_true", help="log every probe that could not be sent")
-    commands.add_parser("check-config", help="check site.toml and say everything that is wrong with it")
-    status = commands.add_parser("status", help="where voice goes now, and what is wrong")
-    status.add_argument("--json", action="store_true", help="the whole status document")
-    provision = commands.add_parser("provision", help="put the rules that failover needs into the router")
-    how = provision.add_mutually_exclusive_group(required=True)
-    how.add_argument("--plan", action="store_true", help="show what would change, change nothing")
-    how.add_argument("--apply", action="store_true", help="make the router so")
-    how.add_argument("--remove", action="store_true", help="take everything of ours away, give settings back")
-    arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a site's name on a terminal that lacks its letters
+    arguments = parser().parse_args(argv)
     try:
-        site = load(arguments.site)
+        code: int = arguments.main(arguments)
     except ConfigError as error:
         print(error, file=sys.stderr)
+        print(texts.screen("config broken", count=len(error.problems)), file=sys.stderr)
         return 2
-    return _run(arguments, site)
-
-
-def _run(arguments: argparse.Namespace, site: Site) -> int:
-    if arguments.command == "check-config":
-        paths = ", ".join(path.name for path in site.paths)
-        print(texts.screen("config ok", file=str(arguments.site), site=site.id, paths=paths))
-        return 0
-    if arguments.command == "status":
-        return _status(site, as_json=arguments.json)
-    if arguments.command == "provision":
-        from edgeagent.cli import provision
-
-        verb = "remove" if arguments.remove else "apply" if arguments.apply else "plan"
-        return provision.run(site, verb)
-    from edgeagent.daemon import wiring
-
-    level = logging.DEBUG if arguments.verbose else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    return wiring.main(site)
-
-
-def _status(site: Site, *, as_json: bool) -> int:
-    try:
-        document = _ask(site.control_socket)
-    except (OSError, ValueError) as error:
-        print(f"No agent answers at {site.control_socket}: {error}. Is it running?", file=sys.stderr)
-        return 2
-    if as_json:
-        print(json.dumps(document, indent=2))
-        return 0
-    print(
-        texts.screen(
-            "status", **{key: document[key] for key in ("site", "path", "phase", "phones", "calls", "since_s")}
-        )
-    )
-    for name, path in document["paths"].items():
-        ago, address = path["answered_ago_s"], path["address"]
-        print(texts.screen("path", name=name, verdict=path["verdict"], address=address or "none", answered=ago))
-    for code, since_s in document["faults"].items():
-        what, meaning, todo, who = texts.fault(code)
-        print(texts.screen("fault", code=code, since_s=since_s, what=what, meaning=meaning, todo=todo, who=who))
-    return 1 if document["faults"] else 0
-
-
-def _ask(path: str) -> dict[str, Any]:
-    """The running agent's status document."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(5.0)
-        client.connect(path)
-        received = b""
-        while not received.endswith(b"\n") and len(received) < STATUS_MAX_BYTES:
-            part = client.recv(65536)
-            if not part:
-                break
-            received += part
-    document = json.loads(received)
-    if not isinstance(document, dict) or document.get("format") != 1:
-        raise ValueError("it speaks another format than this version")
-    return document
+    return code
 
 
 if __name__ == "__main__":

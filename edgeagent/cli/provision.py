@@ -2,51 +2,81 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import ipaddress
 import json
-import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edgeagent import texts
-from edgeagent.config.site import Site
+from edgeagent.cli import access_removal, bootstrap
+from edgeagent.cli import known as familiar
+from edgeagent.cli.declare import Commands, command, flag
+from edgeagent.config.redact import Redactor
+from edgeagent.config.site import DHCP, Site, load, resolved
 from edgeagent.core.facts import Instant
-from edgeagent.host import clock
-from edgeagent.routeros import adopted, diff, sentences, uplinks
-from edgeagent.routeros.adopted import ADOPTED, Setting
-from edgeagent.routeros.dialect_v6 import DialectV6
-from edgeagent.routeros.dialect_v7 import DialectV7
+from edgeagent.daemon import registrar, survey
+from edgeagent.daemon.memory import FLUSH_DUE, FORMER, NO, PROVISIONED, YES
+from edgeagent.daemon.survey import Survey
+from edgeagent.host import clock, secrets
+from edgeagent.host.ownership import hand_over
+from edgeagent.probes.errors import NameUnresolved
+from edgeagent.routeros import adopted, diff, meaning, obstacles, sentences
 from edgeagent.routeros.errors import RouterError, RouterProtocolError, RouterTrap
-from edgeagent.routeros.ruleset import Dialect, Row, Uplink, Wish, build
+from edgeagent.routeros.rows import NO_GATEWAY, TAG, Dialect, Row, Wish
+from edgeagent.routeros.ruleset import OCCASIONAL, ports
 from edgeagent.routeros.session import Session
+from edgeagent.routeros.values import same
 from edgeagent.store.errors import StoreUnavailable
+from edgeagent.store.exclusive import Exclusive
 from edgeagent.store.records import Record
 from edgeagent.store.store import Store
 
 DEADLINE_S = 15.0
-KEPT = "adopted settings"
-FLUSH_DUE = "flush due"
-LEAST_MINOR = {6: 49, 7: 12}  # 6.49 is the last of its line; of 8 and later nothing is known
-Seen = dict[str, list[dict[str, str]]]
+PINGS = 3
+TURN_S = 20.0
+TOLD_S, TOLD_AGAIN_S = 20.0, 0.5  # for a modem to hand out an address
 Connect = Callable[[], Awaitable[Session]]
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    declared = command(commands, "provision", main)
+    how = declared.add_mutually_exclusive_group(required=True)
+    for option in ("--plan", "--apply", "--remove", "--bootstrap"):
+        flag(how, "provision", option)
+    bootstrap.add(declared)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Plan, apply or remove; or first of all get in."""
+    site = load(arguments.site)
+    if arguments.bootstrap:
+        return bootstrap.main(site, arguments)
+    if arguments.remove:
+        return access_removal.remove(site, arguments, lambda: run(site, "remove"))
+    return run(site, "apply" if arguments.apply else "plan")
 
 
 def run(site: Site, verb: str) -> int:
     """``plan``, ``apply`` or ``remove``; returns the exit code."""
     try:
-        password = Path(site.router.password_file).read_text().strip()
+        password = secrets.read(site.router.password_file)
         pinned = Path(site.router.certificate).read_text()
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}; expected a readable file", file=sys.stderr)
+        print(texts.screen("unreadable", file=error.filename, why=error.strerror), file=sys.stderr)
         return 2
     return asyncio.run(_run(site, verb, password, pinned))
 
 
 async def _run(site: Site, verb: str, password: str, pinned: str) -> int:
     router = site.router
+    discreet = Redactor(familiar.known(site, {router.password_file: password}))  # a router may quote what it was sent
 
     async def connect() -> Session:
         return await Session.open(
@@ -56,128 +86,219 @@ async def _run(site: Site, verb: str, password: str, pinned: str) -> int:
     try:
         session = await connect()
     except (RouterError, OSError, ValueError) as error:
-        print(f"The router cannot be reached: {error}", file=sys.stderr)
+        print(texts.screen("router not reached", why=discreet.line(str(error))), file=sys.stderr)
         return 2
     try:
         return await _work(session, site, verb, connect)
     except RouterError as error:
-        print(f"Stopped: {error}. What was done so far is safe; run the same command again.", file=sys.stderr)
+        print(texts.screen("provision stopped", why=discreet.line(str(error))), file=sys.stderr)
         return 1
     except StoreUnavailable as error:
-        print(f"Stopped: {error}. Run the same command again.", file=sys.stderr)
+        print(texts.screen("store stopped", why=str(error)), file=sys.stderr)
         return 2
     finally:
         await session.close()
 
 
-def wish(site: Site, addresses: dict[str, str]) -> Wish:
-    """What the site wants of its router, given the router's present uplink addresses."""
-    uplinks = tuple(
-        Uplink(path.tag, path.interface, path.gateway, path.source, index > 0, addresses.get(path.name))
-        for index, path in enumerate(site.paths)
-    )
-    hosts = {site.provider.registrar, site.mail.server}.union(*(path.targets for path in site.paths))
-    return Wish(
-        lan_interface=site.router.lan_interface,
-        alias_address=site.router.alias_address,
-        alias_prefix=site.alias_prefix,
-        uplinks=uplinks,
-        voice=site.provider.prefixes,
-        agent_hosts=tuple(sorted(hosts, key=ipaddress.IPv4Address)),
-    )
-
-
 async def _work(session: Session, site: Site, verb: str, connect: Connect) -> int:
-    dialect = await _dialect(session)
+    version = await survey.version_of(session)
+    dialect = survey.dialect_of(version)
     if dialect is None:
+        print(texts.screen("version refused", version=version or "(unknown)"), file=sys.stderr)
         return 2
-    wanted = build(wish(site, await _addresses(session, site)), dialect)
-    seen = await _seen(session, wanted)
-    settings = await _settings(session)
     store = await Store.open(Path(site.state_folder) / "store.db")
+    turn = Exclusive(site.state_folder)
     try:
-        former = json.loads(await store.kept(KEPT) or b"{}")
+        if verb != "plan" and not await _had(turn):
+            print(texts.screen("router busy"), file=sys.stderr)
+            return 2
+        former = json.loads(await store.kept(FORMER) or b"{}")
+        if site.provider.registrar_name:
+            address = await _registrar(site, store, verb)
+            if not address:
+                return 2
+            site = resolved(site, address)
+        known = await survey.board(session, site, dialect)
+        left = await survey.no_longer_adopted(session, former, survey.wish(site, known), dialect, known)
         if verb == "remove":
-            code = await _remove(session, wanted, seen, settings, former)
+            # Said first: an agent that runs must not put back what is being taken away.
+            await store.commit([], keep={PROVISIONED: NO})
+            found = await survey.survey(session, site, dialect, known)
+            await _remove(session, replace(found, settings={**found.settings, **left}), former)
             # Given back: what holds from now on is the owner's, and no flow is bound to a line by rules of ours.
-            await store.commit([], keep={KEPT: b"{}", FLUSH_DUE: b""})
-            return code
-        changes: list[diff.Change] = diff.ruleset_changes(wanted, seen)
-        adopting, values = adopted.adopting(settings)
-        everything = [*changes, *adopting]
-        due = bool(everything) or bool(await store.kept(FLUSH_DUE))
+            await store.commit([], keep={FORMER: json.dumps(adopted.of_access(former)).encode(), FLUSH_DUE: b""})
+            return 0
+        if await _hindered(session, survey.wish(site, known)):
+            return 2
+        await _judge_canaries(session, site, dialect)
         if verb == "plan":
-            return _show(everything, due)
-        if everything:
-            # Before the first change: a run that stops half way leaves the flush to the next one.
-            now = Instant(clock.mono_s(), clock.boot_id(), clock.wall_s(), clock.wall_quality())
-            keep = {FLUSH_DUE: b"1"} | ({KEPT: json.dumps({**values, **former}).encode()} if values else {})
-            await store.commit([Record("settings adopted", now, values)] if values else [], keep=keep)
-        await _send(session, everything)
-        if due and await _flush(connect, site.provider.prefixes):
-            await store.commit([], keep={FLUSH_DUE: b""})
+            found = await survey.survey(session, site, dialect, known)
+            return _show(found, due=bool(await store.kept(FLUSH_DUE)))
+        await _give_back(session, store, left, former)
+        code = await _apply(session, site, dialect, store, former, connect)
+        await store.commit([], keep={PROVISIONED: YES})
+        return code
     finally:
+        await turn.close()
         await store.close()
-    print(texts.screen("applied", count=len(everything)))
-    return 0
+        hand_over(Path(site.state_folder))
 
 
-async def _dialect(session: Session) -> Dialect | None:
-    rows = await session.print("/system/resource", ("version",))
-    version = rows[0].get("version", "") if rows else ""
-    found = re.match(r"(\d{1,3})\.(\d{1,5})(?!\d)", version)
-    major, minor = (int(found[1]), int(found[2])) if found else (0, 0)
-    if major in LEAST_MINOR and minor >= LEAST_MINOR[major]:
-        return DialectV6() if major == 6 else DialectV7()
-    print(
-        f"RouterOS {version or '(unknown)'} is not supported; expected 6.49 or a later 6, or 7.12 or a later 7.",
-        file=sys.stderr,
-    )
-    return None
+async def _had(turn: Exclusive) -> bool:
+    """Whether the router is ours alone to write to, once an agent that is just putting something right is done."""
+    deadline_s = clock.mono_s() + TURN_S
+    while not await turn.take():
+        if clock.mono_s() > deadline_s:
+            return False
+        await asyncio.sleep(TOLD_AGAIN_S)
+    return True
 
 
-async def _addresses(session: Session, site: Site) -> dict[str, str]:
-    rows = await session.print("/ip/address", uplinks.FIELDS)
-    found = {path.name: uplinks.address_beside(rows, path.interface, path.gateway) for path in site.paths}
-    return {name: address for name, address in found.items() if address is not None}
+async def _registrar(site: Site, store: Store, verb: str) -> str:
+    """The registrar's address, and where it comes from; empty where nobody knows. ``apply`` keeps it for the agent."""
+    name = site.provider.registrar_name
+    known = registrar.remembered(site, await store.kept(registrar.KEPT))
+    if verb == "remove":  # what goes are rows of ours, whatever addresses are in them
+        return known or site.provider.prefixes[0].partition("/")[0]
+    try:
+        answer = await registrar.ask(site, site.agent_address)
+    except NameUnresolved as error:
+        why, found = str(error), ""
+    else:
+        why = texts.screen("registrar outside", name=name, found=", ".join(answer.addresses))
+        usable = registrar.within(site, answer)
+        found = known if known in usable else next(iter(usable), "")
+    if found:
+        print(texts.screen("registrar asked", name=name, address=found))
+    elif known:
+        print(texts.screen("registrar remembered", name=name, address=known, why=why), file=sys.stderr)
+    else:
+        print(texts.screen("registrar unknown", why=why), file=sys.stderr)
+    if found and verb == "apply":
+        await store.commit([], keep=registrar.kept(site, found))
+    return found or known
 
 
-async def _seen(session: Session, wanted: list[Row]) -> Seen:
-    """The rows of every menu that we have rows in, with the attributes that we compare."""
-    fields: dict[str, set[str]] = {}
-    for row in wanted:
-        fields.setdefault(row.menu, {".id", "comment", "dynamic", "disabled"}).update(row.attributes)
-    return {menu: await session.print(menu, tuple(sorted(names))) for menu, names in fields.items()}
+async def _hindered(session: Session, wish: Wish) -> bool:
+    """Say what stands in the way, each with what to do, and what of the owner's will work differently."""
+    seen = await survey.hindrances(session)
+    blocking = obstacles.blocking(wish, seen)
+    for one in (*blocking, *obstacles.worth_knowing(seen)):
+        print(texts.obstacle(one.code, one.found), file=sys.stderr)
+    return bool(blocking)
 
 
-async def _settings(session: Session) -> dict[Setting, tuple[str, str]]:
-    found = {}
-    for setting in ADOPTED:
-        rows = await session.print(setting.menu, (".id", "name", setting.attribute))
-        for row in rows:
-            if setting.row is None or row.get("name") == setting.row:
-                found[setting] = (row.get(".id", ""), row.get(setting.attribute, ""))
-    return found
-
-
-async def _remove(
-    session: Session,
-    wanted: list[Row],
-    seen: Seen,
-    settings: dict[Setting, tuple[str, str]],
-    former: dict[str, str],
+async def _apply(
+    session: Session, site: Site, dialect: Dialect, store: Store, former: dict[str, str], connect: Connect
 ) -> int:
-    changes = diff.removal_changes(seen, list(dict.fromkeys(row.menu for row in wanted)))
-    await _send(session, [*changes, *adopted.giving_back(settings, former)])
-    print(texts.screen("removed", count=len(changes)))
+    """The ports of the backups first: what next hop they are given is known only then."""
+    count = 0
+    found = await survey.survey(session, site, dialect, await survey.board(session, site, dialect))
+    if any(path.kind == DHCP for path in site.paths[1:]):
+        count += await _make(session, store, _ports(found, dialect), former)
+        found = await _told(session, site, dialect)
+    count += await _make(session, store, found, former)
+    if await store.kept(FLUSH_DUE) and await _flush(connect, site.provider.voice):
+        await store.commit([], keep={FLUSH_DUE: b""})
+    print(texts.screen("applied", count=count))
     return 0
 
 
-def _show(everything: list[diff.Change], flush: bool) -> int:
-    for change in everything:
-        print(" ".join(sentences.of_change(change)))
-    print(texts.screen("plan count", count=len(everything)) if everything else texts.screen("plan none"))
-    if flush:
+async def _give_back(session: Session, store: Store, left: adopted.Found, former: dict[str, str]) -> None:
+    """What another site.toml had us adopt, such as the port of a modem that sits on another one now."""
+    back = adopted.giving_back(left, former)
+    await _send(session, [*back.before, *back.after])
+    for setting in left:
+        del former[setting.key]
+    if left:
+        await store.commit([], keep={FORMER: json.dumps(former).encode()})
+
+
+def _ports(found: Survey, dialect: Dialect) -> Survey:
+    """Of all that is wanted, what gives the backups' ports an address; nothing is removed yet."""
+    first = ports(found.wish, dialect)
+    kept = {menu: [row for row in rows if _among(row, first)] for menu, rows in found.seen.items()}
+    return replace(found, wanted=first, seen=kept)
+
+
+def _among(row: dict[str, str], rows: list[Row]) -> bool:
+    comment = row.get("comment", "")
+    return not comment.startswith(TAG) or comment in {one.comment for one in rows}
+
+
+async def _told(session: Session, site: Site, dialect: Dialect) -> Survey:
+    """The survey once every backup has been told its next hop, or has had time enough for it."""
+    deadline_s = clock.mono_s() + TOLD_S
+    while True:
+        known = await survey.board(session, site, dialect)
+        silent = [path for path in site.paths if known.next_hops[path.name] == NO_GATEWAY]
+        if not silent or clock.mono_s() > deadline_s:
+            break
+        await asyncio.sleep(TOLD_AGAIN_S)
+    for path in silent:
+        print(texts.screen("no next hop", path=path.name, port=path.interface), file=sys.stderr)
+    return await survey.survey(session, site, dialect, known)
+
+
+async def _make(session: Session, store: Store, found: Survey, former: dict[str, str]) -> int:
+    """Make it so, former values saved first; returns the number of changes. ``former`` gets what was saved."""
+    changes, values = _changes(found)
+    if changes:
+        # Before the first change: a run that stops half way leaves the flush to the next one.
+        now = Instant(clock.mono_s(), clock.boot_id(), clock.wall_s(), clock.wall_quality())
+        former |= {key: value for key, value in values.items() if key not in former}
+        keep = {FLUSH_DUE: b"1"} | ({FORMER: json.dumps(former).encode()} if values else {})
+        await store.commit([Record("settings adopted", now, values)] if values else [], keep=keep)
+    await _send(session, changes)
+    return len(changes)
+
+
+def _changes(found: Survey) -> tuple[list[diff.Change], dict[str, str]]:
+    """In the order in which they are made, and the former values of the settings."""
+    adopting, values = adopted.adopting(found.settings)
+    rows = diff.ruleset_changes(found.wanted, found.seen)
+    return [*adopting.before, *rows, *adopting.after], values
+
+
+async def _judge_canaries(session: Session, site: Site, dialect: Dialect) -> None:
+    """Say where the native fallback would be missing, or be triggered by hosts that do not answer the router."""
+    if not site.canaries:
+        print(texts.screen("no canaries"), file=sys.stderr)
+    command = sentences.ping_command(f"{dialect.version}.")
+    for host in site.canaries:
+        for _ in range(PINGS):
+            if any("time" in row for row in await session.send(sentences.ping_once(command, host))):
+                break
+        else:
+            print(texts.screen("canary silent", host=host), file=sys.stderr)
+
+
+async def _remove(session: Session, found: Survey, former: dict[str, str]) -> None:
+    order = list(dict.fromkeys([*OCCASIONAL, *(row.menu for row in found.wanted)]))
+    changes = diff.removal_changes(found.seen, order)
+    back = adopted.giving_back(found.settings, former)
+    await _send(session, [*back.before, *changes, *back.after])
+    print(texts.screen("removed", count=len(changes)))
+    for setting, (_, value) in found.settings.items():
+        if setting.key not in former and not setting.beside and same(setting.value, value):
+            print(texts.screen("former unknown", setting=setting.key, value=value), file=sys.stderr)
+
+
+def _show(found: Survey, *, due: bool) -> int:
+    """Every change with what it means, the sentences word for word."""
+    changes, _ = _changes(found)
+    settings: dict[str, list[dict[str, str]]] = {}
+    for setting, (number, value) in found.settings.items():
+        settings.setdefault(setting.menu, []).append({".id": number, setting.attribute: value})
+    last = ""
+    for change in changes:
+        said = meaning.of(change, {**settings, **found.seen})
+        if said.code != last:
+            print(texts.meaning(said.code))
+            last = said.code
+        print(f"  {said.line}")
+    print(texts.screen("plan count", count=len(changes)) if changes else texts.screen("plan none"))
+    if changes or due:
         print(texts.screen("plan flush"))
     return 0
 
