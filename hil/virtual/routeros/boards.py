@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from hil.virtual.routeros.files import FLASH
 from hil.virtual.routeros.menus import POLICIES
 from hil.virtual.routeros.plane import Row
 from hil.virtual.routeros.values import Version
@@ -30,6 +31,11 @@ class Board:
     architecture: str
     cpu: str
     cpu_count: int
+    storage_bytes: int
+    free_bytes: int
+    """Space for files once RouterOS itself is installed (as users report; the data sheets give only the whole)."""
+    flash: bool = False
+    """The root is a RAM disk, and files that shall outlive a reboot lie under ``flash/``."""
 
 
 BOARDS: Final[Mapping[Profile, Board]] = {
@@ -41,6 +47,8 @@ BOARDS: Final[Mapping[Profile, Board]] = {
         "mipsbe",
         "MIPS 74Kc V4.12",
         1,
+        134_217_728,
+        100_000_000,
     ),
     "hap-ac2": Board(
         tuple(f"ether{port}" for port in range(1, 6)),
@@ -50,8 +58,21 @@ BOARDS: Final[Mapping[Profile, Board]] = {
         "arm",
         "ARM",
         4,
+        16_777_216,
+        3_000_000,
+        flash=True,
     ),
-    "generic": Board(tuple(f"ether{port}" for port in range(1, 6)), (), "generic", "generic", "x86_64", "QEMU", 1),
+    "generic": Board(
+        tuple(f"ether{port}" for port in range(1, 6)),
+        (),
+        "generic",
+        "generic",
+        "x86_64",
+        "QEMU",
+        1,
+        134_217_728,
+        60_000_000,
+    ),
 }
 
 
@@ -80,6 +101,8 @@ def factory_rows(version: Version, profile: Profile) -> dict[str, list[Row]]:
         "/user/group": _groups(version),
         "/system/package": [{"name": name, "version": FULL_VERSION[version].split()[0]} for name in _packages(version)],
     }
+    if board.flash:
+        rows["/file"] = [{"name": FLASH, "type": "disk"}]
     if version == "7.22":
         rows["/routing/table"] = [{"name": "main", "fib": "true"}]
     return rows
@@ -98,6 +121,7 @@ def nameplate(version: Version, profile: Profile) -> dict[str, Row]:
             "cpu-count": str(board.cpu_count),
             "cpu-load": "3",
             "architecture-name": board.architecture,
+            "total-hdd-space": str(board.storage_bytes),
             "board-name": board.name,
             "platform": "MikroTik",
         },

@@ -2,8 +2,9 @@
 
 ``{"op": "hello"}``, ``{"op": "rows", "menu": "/ip/route"}``, ``{"op": "sentence", "words": ["/ip/route/print"]}`` (as
 the local administrator), ``{"op": "misbehave", "kind": "slow", "delay_s": 2, ...}`` (see ``misbehave.Rule``),
-``{"op": "clear"}`` (optionally ``"number"``), ``{"op": "reboot", "down_s": 5}``, ``{"op": "plane", "do": "link", ...}``
-(see the plane's ``control``). The answer is ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``.
+``{"op": "clear"}`` (optionally ``"number"``), ``{"op": "reboot", "down_s": 5}``, ``{"op": "power", "on": false}``,
+``{"op": "plane", "do": "link", ...}`` (see the plane's ``control``). The answer is
+``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``.
 """
 
 from __future__ import annotations
@@ -69,9 +70,12 @@ class Control:
         if op == "reboot":
             router.reboot(float(request.get("down_s", router.options.reboot_s)))
             return {}
+        if op == "power":
+            router.power(on=bool(request["on"]))
+            return {}
         if op == "plane":
             return self._plane(request)
-        known = "hello, rows, sentence, misbehave, clear, reboot, plane"
+        known = "hello, rows, sentence, misbehave, clear, reboot, power, plane"
         raise ValueError(f"unknown operation {op!r}; known are {known}")
 
     def _plane(self, request: Mapping[str, Any]) -> dict[str, Any]:

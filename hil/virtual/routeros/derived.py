@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Final
 
+from hil.virtual.routeros.files import FILE, described
 from hil.virtual.routeros.menus import POLICIES
 from hil.virtual.routeros.plane import Row
 from hil.virtual.routeros.values import Version
@@ -38,6 +39,8 @@ def derived_values(version: Version, menu: str, values: Row) -> Row:
         }
     if menu == "/ip/firewall/mangle" and values.get("action", "").startswith(("mark-", "change-", "set-")):
         return {"passthrough": "true", **values}
+    if menu == FILE:
+        return described(values)
     if menu == "/ip/route":
         return {**values, "static": "true"}
     if menu == "/user/group":

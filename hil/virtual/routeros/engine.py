@@ -5,35 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from hil.virtual.routeros.access import JOB_MENUS, Access, Caller, job_values
 from hil.virtual.routeros.arguments import Request, check_arguments, check_required, parse_request
+from hil.virtual.routeros.device_mode import refuse_by_device_mode
 from hil.virtual.routeros.echoes import EchoCount
 from hil.virtual.routeros.events import EventLog, masked
-from hil.virtual.routeros.menus import COMMANDS, POLICIES, SWITCH, Menu
+from hil.virtual.routeros.files import check_contents
+from hil.virtual.routeros.menu import SWITCH, Menu
+from hil.virtual.routeros.menus import COMMANDS
 from hil.virtual.routeros.plane import Plane, Row, Trap
 from hil.virtual.routeros.queries import matches
+from hil.virtual.routeros.scripts import Scripts
 from hil.virtual.routeros.store import ADDRESS_LIST, Store
 
 # An answer: ("re" | "empty" | "done", properties). The last one is always "done".
 Answer = tuple[str, Row]
+# A command outside the menus of rows: its answers to checked arguments.
+Handler = Callable[[Row, Caller], AsyncIterator[Answer]]
 
-LOCAL_USER: Final = "admin"
 LISTEN_ROWS_MAX: Final = 1024  # rows waiting for a slow listener; beyond that the oldest are lost
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who gave a command, and what that user may do."""
-
-    user: str
-    policies: frozenset[str]
-
-    def require(self, policy: str) -> None:
-        """Refuse the command to a user without this policy."""
-        if policy not in self.policies:
-            raise Trap("not enough permissions (9)")
 
 
 class Engine:
@@ -45,12 +37,21 @@ class Engine:
         self.log = log
         self.on_reboot: Callable[[], None] | None = None
         """Called when a user gives /system/reboot."""
+        self.scripts = Scripts(store)
+        self.handlers: dict[str, Handler] = {
+            "/ping": self._ping,
+            "/tool/ping": self._ping,
+            "/system/reboot": self._reboot,
+            "/system/script/run": self.scripts.run_named,
+        }
+        """Who does the commands of ``menus.COMMANDS``, by path; parts of the router above this one add theirs."""
+        self._access = Access(store)
         self._writing = asyncio.Lock()
         self._rescheduled = asyncio.Event()
         self._lapses: asyncio.Task[None] | None = None
         self._plane_owes_lapses = False
         self._shielded: set[asyncio.Task[Any]] = set()
-        store.runner = self.run_locally
+        store.runner = self.run_to_end
         plane.on_event(self._plane_event)
 
     async def start(self) -> asyncio.Task[None]:
@@ -73,35 +74,35 @@ class Engine:
         """Execute one request: its answers, ending with "done". Raises :class:`Trap` for a refusal."""
         self._lapse()
         command = COMMANDS[self.store.version].get(request.path)
-        if command is not None:
-            caller.require(command.policy)
+        handler = self.handlers.get(request.path)
+        if command is not None and handler is not None:
+            caller.require(*command.policies)
             values = check_arguments(request.attributes, command.arguments, self.store)
             check_required(values, command.required)
-            answers = self._reboot() if command.policy == "reboot" else self._ping(values)
-            async for answer in answers:
+            async for answer in handler(values, caller):
                 yield answer
             return
         menu = self._menu(request)
         if request.command in ("print", "getall", "listen"):
-            caller.require("read")
-            async for answer in self._read(menu, request):
-                yield answer
+            caller.require_print()
+            async for kind, row in self._read(menu, request):
+                yield kind, caller.seen(menu, row)
             return
-        caller.require("write")
-        caller.require(menu.write_policy)
+        caller.require_change(menu)
         yield "done", await self._change(menu, request, caller)
 
-    async def run_locally(self, words: Mapping[str, str] | list[str]) -> list[Row]:
-        """Execute a sentence as the local administrator (scripts, control socket); what :meth:`Store.sentence` does."""
+    async def run_to_end(self, words: Mapping[str, str] | list[str], caller: Caller | None = None) -> list[Row]:
+        """Execute a sentence, as the local administrator where no caller is given; what :meth:`Store.sentence` does."""
         if not isinstance(words, list):
             words = [words["command"], *(f"={name}={value}" for name, value in words.items() if name != "command")]
-        self.log.write("local_sentence", words=masked(words))
-        answers = [answer async for answer in self.run(parse_request(words), self.local_caller())]
+        caller = caller or self._access.local()
+        self.log.write("local_sentence", user=caller.user, words=masked(words))
+        answers = [answer async for answer in self.run(parse_request(words), caller)]
         return [row for kind, row in answers if kind == "re" or (kind == "done" and row)]
 
-    def local_caller(self) -> Caller:
-        """The administrator at the console: every policy."""
-        return Caller(LOCAL_USER, frozenset(POLICIES[self.store.version]))
+    async def write_rows(self, menu: Menu, action: Callable[[], str | None]) -> None:
+        """Let another part of the router write rows of its own menu (files, certificates) when the turn has come."""
+        await self._shield(self._write(menu, action))
 
     async def view(self, menu: Menu) -> list[Row]:
         """The rows of a menu as ``print`` shows them, live values laid over."""
@@ -192,8 +193,11 @@ class Engine:
             for reference in references:
                 await self.plane.remove(menu.path, reference)
             return {}
-        if menu.path in ("/system/scheduler", "/system/script") and request.command in ("add", "set"):
-            values = self._owned(values, request.command, caller)
+        refuse_by_device_mode(self.store, menu, request.command)
+        if menu.path in JOB_MENUS and request.command != "remove":
+            values = job_values(self.store, menu, references, values, caller)
+        if menu.path == "/file":
+            check_contents(self.store.version, values)
         action = self._action(menu, request.command, references, values)
         # A client that goes away does not stop a write half done, nor would it on a router.
         row_id = await self._shield(self._write(menu, action))
@@ -220,8 +224,7 @@ class Engine:
         if command == "unset":
             check_required(values, ("value-name",))
             return lambda: store.unset(menu, references, values["value-name"])
-        # renew and release of a DHCP client: the plane looks at the rows anew.
-        return lambda: store.set(menu, references, {})
+        return lambda: store.order(menu, references, command)
 
     async def _write(self, menu: Menu, action: Callable[[], str | None]) -> str | None:
         async with self._writing:
@@ -247,15 +250,6 @@ class Engine:
         await self.plane.changed(menus)
         self._plane_owes_lapses = False
 
-    def _owned(self, values: Row, command: str, caller: Caller) -> Row:
-        """A job may do no more than the user who writes it."""
-        if "policy" in values and not set(values["policy"].split(",")) - {""} <= caller.policies:
-            raise Trap("not enough permissions (9)")
-        if command == "set":
-            return values
-        held = ",".join(name for name in POLICIES[self.store.version] if name in caller.policies)
-        return {"policy": held, **values, "owner": caller.user, "run-count": "0"}
-
     async def _shield(self, work: Coroutine[Any, Any, str | None]) -> str | None:
         task = asyncio.create_task(work)
         self._shielded.add(task)
@@ -264,13 +258,13 @@ class Engine:
 
     # Other commands
 
-    async def _ping(self, values: Row) -> AsyncIterator[Answer]:
+    async def _ping(self, values: Row, _caller: Caller) -> AsyncIterator[Answer]:
         count = EchoCount()
         async for row in self.plane.ping(values):
             yield "re", count.completed(row)
         yield "done", {}
 
-    async def _reboot(self) -> AsyncIterator[Answer]:
+    async def _reboot(self, _values: Row, _caller: Caller) -> AsyncIterator[Answer]:
         if self.on_reboot is not None:
             self.on_reboot()
         yield "done", {}

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TextIO
 
 # Attributes whose value never reaches a log ("response" is the challenge answer of logins before 6.43).
-SECRET_ATTRIBUTES: Final = ("password", "response", "old-password", "new-password", "confirm-new-password")
+SECRET_ATTRIBUTES: Final = (
+    *("password", "response", "old-password", "new-password", "confirm-new-password", "passphrase"),
+)
+
+
+_SECRET: Final = re.compile(rf'\b((?:{"|".join(SECRET_ATTRIBUTES)})=)("(?:\\.|[^"\\])*"|\\"(?:(?!\\").)*\\"|[^\s;\]]+)')
+
+
+def masked_line(line: str) -> str:
+    """A command line with the value of every secret argument replaced."""
+    return _SECRET.sub(r"\1***", line)
 
 
 def masked(words: Iterable[str]) -> list[str]:
@@ -21,7 +32,9 @@ def _mask(word: str) -> str:
     for name in SECRET_ATTRIBUTES:
         if word.startswith(f"={name}="):
             return f"={name}=***"
-    return word
+    if "PRIVATE KEY" in word:
+        return f"{word.partition('-----')[0]}***"
+    return masked_line(word)  # a script within may hold one too
 
 
 class EventLog:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hil.virtual.routeros.arguments import check_arguments, check_required
-from hil.virtual.routeros.menus import Menu
+from hil.virtual.routeros.menu import Menu
 from hil.virtual.routeros.plane import Row, Trap
 from hil.virtual.routeros.store import Store
 

@@ -1,5 +1,7 @@
 """The kernel plane: RouterOS rows given effect in the network namespace this process runs in.
 
+IPv6 has its filter and nothing else: its addresses and routes are the namespace's own.
+
 Who does what: ``kernel_routes`` decides which routes are active, ``kernel_nft`` and ``kernel_match`` compile the
 firewall, ``kernel_conntrack`` is the connection table, ``kernel_gateways`` checks gateways, ``kernel_timers`` runs
 scheduler and netwatch through ``kernel_script``. This module keeps them in step with the store.
@@ -11,25 +13,27 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Final
 
+from hil.virtual.routeros.dhcp_leases import CLIENTS, Leases
 from hil.virtual.routeros.kernel_conntrack import Conntrack
+from hil.virtual.routeros.kernel_dhcp import DhcpClients
 from hil.virtual.routeros.kernel_firewall import Firewall
 from hil.virtual.routeros.kernel_gateways import CheckTiming, Gateways
 from hil.virtual.routeros.kernel_interfaces import Interfaces
-from hil.virtual.routeros.kernel_learn import Learner
 from hil.virtual.routeros.kernel_netlink import Links
 from hil.virtual.routeros.kernel_ping import ping_rows
 from hil.virtual.routeros.kernel_router import Router
-from hil.virtual.routeros.kernel_script import Interpreter
-from hil.virtual.routeros.kernel_syntax import ScriptError
-from hil.virtual.routeros.kernel_system import apply_settings, apply_tracking
-from hil.virtual.routeros.kernel_timers import Netwatch, Scheduler
+from hil.virtual.routeros.kernel_system import apply_settings, apply_tracking, sysctl
+from hil.virtual.routeros.kernel_timers import Netwatch, Scheduler, scheduled
+from hil.virtual.routeros.kernel_values import IPV6
 from hil.virtual.routeros.plane import Row, Trap
+from hil.virtual.routeros.scripts import Scripts
 
 if TYPE_CHECKING:
     from hil.virtual.routeros.store import Store
 
 _ADDRESS_LIST: Final = "/ip/firewall/address-list"
 _FIREWALL: Final = frozenset(f"/ip/firewall/{name}" for name in ("raw", "mangle", "nat", "filter"))
+_FIREWALL6: Final = frozenset({"/ipv6/firewall/filter", "/ipv6/firewall/address-list"})
 _LISTS: Final = frozenset({"/interface/list", "/interface/list/member"})
 _ROUTING: Final = frozenset(
     {"/ip/address", "/ip/route", "/ip/route/rule", "/routing/rule", "/routing/table", "/routing/settings"}
@@ -65,20 +69,25 @@ class KernelPlane:
         self._interfaces = Interfaces(store, self._links)
         self._router = Router(store, self._links, self._gateways, self._check_timing)
         self._firewall = Firewall(store, self._router)
-        self._interpreter = Interpreter(self._sentence, self._log)
-        self._learner = Learner(self._sentence)
-        self._scheduler = Scheduler(self._run_script)
-        self._netwatch = Netwatch(self._run_script, store.version, lambda row: self._notify("/tool/netwatch", row))
+        self._firewall6 = Firewall(store, self._router, IPV6)
+        self._scripts = Scripts(store)
+        self._scheduler = Scheduler(self._scripts)
+        self._netwatch = Netwatch(self._scripts, store.version, lambda row: self._notify("/tool/netwatch", row))
+        self._dhcp = DhcpClients(store, self._links, Leases(store, self._scripts, self._settle))
         async with self._lock:
             self._apply_switches()
             await self._interfaces.sync()
             self._interfaces.changes()
+            sysctl("ipv4/ip_forward", "0")  # nothing passes before the rules stand
             await self._router.start()
             await self._firewall.compile()
-            self._learner.watch(self._firewall.learned)
-        self._scheduler.sync(store.rows("/system/scheduler"), booting=True)
+            await self._firewall6.compile()
+            self._apply_switches()
+        self._dhcp.sync()
+        self._scheduler.sync(scheduled(store), booting=True)
         self._netwatch.sync(store.rows("/tool/netwatch"), booting=True)
         self._links.watch(self._kick)
+        self._kick()  # links may have changed between the reading above and the watching
 
     async def stop(self) -> None:
         """Undo everything but the devices."""
@@ -86,14 +95,17 @@ class KernelPlane:
             return
         self._scheduler.stop()
         self._netwatch.stop()
-        self._learner.stop()
+        self._dhcp.stop()
         self._gateways.stop_tasks()
         for task in list(self._background):
             task.cancel()
+        self._kicked = False  # the task that was to see to it may not even have begun
         async with self._lock:
             self._links.close()
             await self._router.stop()
             await self._firewall.stop()
+            await self._firewall6.stop()
+            await self._interfaces.stop()
             self._conntrack.flush()
             self._conntrack.close()
             self._store = None
@@ -113,13 +125,18 @@ class KernelPlane:
                 await self._sync_routes()
             if menus & (_FIREWALL | _LISTS | _ROUTING | _INTERFACES | {_ADDRESS_LIST}):
                 await self._firewall.compile()
-                self._learner.watch(self._firewall.learned)
+            if menus & (_FIREWALL6 | _LISTS):
+                await self._firewall6.compile()
+        if menus & ({CLIENTS} | _INTERFACES):
+            self._dhcp.sync()
         if menus & _TIMERS:
-            self._scheduler.sync(store.rows("/system/scheduler"))
+            self._scheduler.sync(scheduled(store))
             self._netwatch.sync(store.rows("/tool/netwatch"))
 
     async def rows(self, menu: str) -> list[Row] | None:
         """The connections; None for every other menu."""
+        if menu == _ADDRESS_LIST:
+            await self._firewall.learn()
         if menu != _CONNECTIONS:
             return None
         return self._conntrack.rows(self._firewall.connection_mark_name)
@@ -129,10 +146,14 @@ class KernelPlane:
         store = self._started()
         if menu in _FIREWALL:
             return await self._firewall.live(menu)
+        if menu == "/ipv6/firewall/filter":
+            return await self._firewall6.live(menu)
         if menu == "/ip/route":
             return self._router.live()
         if menu in {"/interface", "/interface/ethernet", "/interface/bridge"}:
             return self._interfaces.live(store.rows(menu))
+        if menu == CLIENTS:
+            return self._dhcp.live()
         if menu == "/system/scheduler":
             return self._scheduler.live
         if menu == "/tool/netwatch":
@@ -192,29 +213,27 @@ class KernelPlane:
         if self._store is None:
             return
         self._links.refresh()
+        lost: list[str] = []
         for name, row in self._interfaces.changes():
             self._notify("/interface", row)
             if row["running"] == "false":
-                for address in self._router.addresses_on(name):
-                    self._purge(address)
+                lost += self._router.addresses_on(name)
         async with self._lock:
             await self._sync_routes()
+            for address in lost:  # after the routes: a packet in between would make the entry anew on the dead line
+                self._purge(address)
             try:
                 await self._firewall.compile()
             except Trap as trap:  # nobody wrote this, so there is nobody to refuse it to
                 self._log("error", trap.message)
+        self._dhcp.sync()
+
+    async def _settle(self) -> None:
+        """Follow rows that a lease has brought or taken."""
+        async with self._lock:
+            if self._store is not None:
+                await self._sync_routes()
+                await self._firewall.compile()
 
     def _log(self, severity: str, message: str) -> None:
         self._started().append_log(f"script,{severity}", message)
-
-    async def _run_script(self, what: str, who: str) -> None:
-        """Run a script by its name or by its text; a failure ends it with a line in the log."""
-        named = [row for row in self._started().rows("/system/script") if row.get("name") == what.strip()]
-        try:
-            await self._interpreter.run(named[0].get("source", "") if named else what)
-        except ScriptError as error:
-            self._log("error", f"script error ({who}): {error}")
-
-    async def _sentence(self, words: list[str]) -> list[Row]:
-        """A command as the router's own administrator."""
-        return await self._started().sentence(words)

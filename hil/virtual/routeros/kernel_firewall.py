@@ -1,12 +1,13 @@
-"""The firewall of the router: compiles the rows when they change, and reads the counters back."""
+"""The firewall of the router, one for each family: compiles the rows when they change, and reads the counters back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from hil.virtual.routeros.kernel_learn import Learner
 from hil.virtual.routeros.kernel_nft import (
     FIREWALL,
-    TABLE,
     Installed,
     Ruleset,
     World,
@@ -20,30 +21,34 @@ from hil.virtual.routeros.kernel_nft import (
 )
 from hil.virtual.routeros.kernel_router import Router
 from hil.virtual.routeros.kernel_system import counters, nft
-from hil.virtual.routeros.kernel_values import Numbers, enabled, is_set, name_of
+from hil.virtual.routeros.kernel_values import IPV4, IPV6, Family, Numbers, enabled, is_set, name_of
 from hil.virtual.routeros.plane import Row
 
 if TYPE_CHECKING:
     from hil.virtual.routeros.store import Store
 
-_LIST: Final = "/ip/firewall/address-list"
+# The tables that are given an effect.
+TABLES: Final[Mapping[Family, tuple[str, ...]]] = {IPV4: FIREWALL, IPV6: ("filter",)}
 
 
 class Firewall:
-    """The four tables and the address lists."""
+    """The tables of one family and its address lists."""
 
-    def __init__(self, store: Store, router: Router) -> None:
+    def __init__(self, store: Store, router: Router, family: Family = IPV4) -> None:
         self._store = store
         self._router = router
+        self._family = family
+        self._root = "/ip/firewall" if family == IPV4 else "/ipv6/firewall"
+        self._lists: Final = f"{self._root}/address-list"
         self._connection_marks = Numbers()
         self._packet_marks = Numbers()
         self._ruleset: Ruleset | None = None
         self._installed = Installed()
+        self._learner = Learner(store, family)
 
-    @property
-    def learned(self) -> dict[str, str]:
-        """Dynamic nft set -> address list, for the rules that learn addresses."""
-        return {} if self._ruleset is None else self._ruleset.learned
+    async def learn(self) -> None:
+        """Bring the address lists up to date with what rules have learned."""
+        await self._learner.copy()
 
     @property
     def masquerades(self) -> bool:
@@ -65,23 +70,28 @@ class Firewall:
             routing_marks=self._router.tables.marks,
             connection_marks=self._connection_marks,
             packet_marks=self._packet_marks,
+            family=self._family,
         )
-        menus = {name: self._store.rows(f"/ip/firewall/{name}") for name in FIREWALL}
-        ruleset = compile_firewall(menus, self._store.rows(_LIST), world)
+        menus = {name: self._store.rows(f"{self._root}/{name}") for name in TABLES[self._family]}
+        ruleset = compile_firewall(menus, self._store.rows(self._lists), world)
         if ruleset != self._ruleset:
             await nft(transaction(ruleset, self._installed))
             self._ruleset, self._installed = ruleset, after(ruleset)
+        self._learner.watch(ruleset.learned)
+        forgotten = self._learner.forget()
+        if forgotten:
+            await nft("\n".join(forgotten) + "\n")
 
     async def lists(self) -> None:
         """Bring only the address lists up to date: one transaction, nothing where nothing differs."""
-        members = list_members(enabled(self._store.rows(_LIST)))
+        members = list_members(enabled(self._store.rows(self._lists)))
         if self._ruleset is None:
             return
         wanted = {name: members.get(name, ()) for name in self._ruleset.sets}
-        lines: list[str] = []
+        lines = self._learner.forget()
         for name, networks in wanted.items():
             kernel_name = name_of("L", name)
-            lines += set_lines(kernel_name, networks, self._installed.sets.get(kernel_name, ()))
+            lines += set_lines(self._family.table, kernel_name, networks, self._installed.sets.get(kernel_name, ()))
         if lines:
             await nft("\n".join(lines) + "\n")
             self._ruleset.sets = wanted
@@ -89,7 +99,7 @@ class Firewall:
 
     async def live(self, menu: str) -> dict[str, Row]:
         """Bytes and packets of every row of one table; the fasttrack rows show what skipped their chain."""
-        values = await counters(TABLE)
+        values = await counters(self._family.table)
         short = menu.rpartition("/")[2]
         found: dict[str, Row] = {}
         for row in self._store.rows(menu):
@@ -102,7 +112,9 @@ class Firewall:
 
     async def stop(self) -> None:
         """Take the table away."""
-        await nft(f"add table {TABLE}\ndelete table {TABLE}\n")
+        self._learner.stop()
+        table = self._family.table
+        await nft(f"add table {table}\ndelete table {table}\n")
         self._ruleset, self._installed = None, Installed()
 
     def _interface_lists(self) -> dict[str, frozenset[str]]:

@@ -1,7 +1,13 @@
-"""/interface rows and the devices of the same names: up or down, bridge membership, counters, running."""
+"""/interface rows and the devices of the same names: up or down, bridge membership, counters, running.
+
+The devices are the bench's, but for bridges and VLANs: one that a user adds is made, and goes with its row. A VLAN
+is made only where the kernel has VLANs (module 8021q).
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hil.virtual.routeros.kernel_netlink import Links
@@ -21,9 +27,11 @@ class Interfaces:
         self._links = links
         self._running: dict[str, bool] = {}
         self._downs: dict[str, int] = {}
+        self._made: set[str] = set()
 
     async def sync(self) -> None:
         """Bring devices up or down and in or out of their bridges."""
+        await self._make({row["name"]: "type bridge" for row in self._store.rows("/interface/bridge")} | self._vlans())
         links = self._links.refresh()
         rows = {row.get("name", ""): row for row in self._store.rows("/interface")}
         ports = {row.get("interface", ""): row for row in enabled(self._store.rows("/interface/bridge/port"))}
@@ -44,6 +52,26 @@ class Interfaces:
                 lines.append(f"link set dev {name} {'down' if link.up else 'up'}")
         await ip_batch(lines)
         self._links.refresh()
+
+    async def stop(self) -> None:
+        """Take away what users had added."""
+        await ip_batch(f"link del dev {name}" for name in self._made)
+        self._made.clear()
+
+    def _vlans(self) -> dict[str, str]:
+        return {
+            row["name"]: f"link {row['interface']} type vlan id {row['vlan-id']}"
+            for row in self._store.rows("/interface/vlan")
+        }
+
+    async def _make(self, wanted: Mapping[str, str]) -> None:
+        """Devices by name, with what ``ip link add`` is told. A name that Linux cannot give stays without one."""
+        present = self._links.refresh().keys()
+        gone = (self._made & present) - wanted.keys()
+        new = {name for name in wanted.keys() - present if re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", name)}
+        made = [name for name in wanted if name in new]  # bridges first: others stand on them
+        await ip_batch([f"link del dev {name}" for name in gone] + [f"link add name {n} {wanted[n]}" for n in made])
+        self._made = (self._made - gone) | new
 
     def changes(self) -> list[tuple[str, Row]]:
         """The interfaces whose running state changed since the last call, as rows."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from hil.virtual.routeros.kernel_conntrack import CONNECTION_MARK_MASK
-from hil.virtual.routeros.kernel_values import duration_s, name_of, prefix_of
+from hil.virtual.routeros.kernel_values import IPV4, Family, duration_s, name_of, network_of
 from hil.virtual.routeros.plane import Row, Trap
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _NOT_MATCHERS: Final = frozenset({
     "passthrough", "jump-target", "new-connection-mark", "new-routing-mark", "new-packet-mark", "new-mss",
     "to-addresses", "to-ports", "reject-with", "address-list", "address-list-timeout", "hw-offload",
     "randomise-ports", "same-not-by-dst", "place-before", ".nextid", ".about", "creation-time", "limit", "dst-limit",
-    "port", "default",
+    "port", "default", "src-address-list", "dst-address-list",
 })  # fmt: skip
 
 # IANA protocol numbers under the names RouterOS gives them.
@@ -53,25 +54,37 @@ def matches(ruleset: Ruleset, menu: str, row: Row, world: World) -> list[str]:
     keys = sorted(
         (key for key in row if key not in _NOT_MATCHERS and row[key] != ""), key=lambda key: key != "protocol"
     )
-    parts = [_match(ruleset, world, key, row[key]) for key in keys]
+    parts = [_match(world, key, row[key]) for key in keys]
+    lists = [_address_list(ruleset, key, row[key]) for key in ("src-address-list", "dst-address-list") if row.get(key)]
     tail = [_limit(row["limit"])] if row.get("limit") else []
     if row.get("dst-limit"):
         tail.append(_dst_limit(ruleset, f"M.{menu}.{row['.id'].lstrip('*').lower()}", row["dst-limit"]))
-    if not row.get("port"):
-        return [" ".join(part for part in (*parts, *tail) if part)]
-    source, inverse = _ports("sport", row["port"]), _ports("sport", _inverted(row["port"]))
-    destination = _ports("dport", row["port"])
-    # The negative form asks for both ports to differ; the positive one for either, without counting a packet twice.
-    choices = [[source, destination]] if row["port"].startswith("!") else [[source], [inverse, destination]]
-    return [" ".join(part for part in (*parts, *choice, *tail) if part) for choice in choices]
+    ways = [*lists, _either_port(row["port"])] if row.get("port") else lists
+    return [" ".join(part for part in (*parts, *choice, *tail) if part) for choice in itertools.product(*ways)]
 
 
-def _match(ruleset: Ruleset, world: World, key: str, text: str) -> str:
+def _either_port(text: str) -> list[str]:
+    """The negative form asks for both ports to differ; the positive one for either, without counting a packet twice."""
+    source, destination = _ports("sport", text), _ports("dport", text)
+    if text.startswith("!"):
+        return [f"{source} {destination}"]
+    return [source, f"{_ports('sport', _inverted(text))} {destination}"]
+
+
+def _address_list(ruleset: Ruleset, key: str, text: str) -> list[str]:
+    """An address is in a list by a row, or because a rule has just learned it; never counted for both."""
+    value, address = text.removeprefix("!"), f"{ruleset.family.word} {key[0]}addr"
+    ruleset.sets.setdefault(value, ())
+    written, learned = f"@{name_of('L', value)}", f"@{name_of('D', value)}"
+    if learned[1:] not in ruleset.learned:
+        return [f"{address} {'!= ' if text.startswith('!') else ''}{written}"]
+    if text.startswith("!"):
+        return [f"{address} != {written} {address} != {learned}"]
+    return [f"{address} {written}", f"{address} != {written} {address} {learned}"]
+
+
+def _match(world: World, key: str, text: str) -> str:
     negative, value = text.startswith("!"), text.removeprefix("!")
-    unequal = "!= " if negative else ""
-    if key in {"src-address-list", "dst-address-list"}:
-        ruleset.sets.setdefault(value, ())
-        return f"ip {key[0]}addr {unequal}@{name_of('L', value)}"
     if key in {"in-interface-list", "out-interface-list"}:
         return _interface_list(world, key, negative, value)
     if key == "connection-mark":
@@ -83,6 +96,8 @@ def _match(ruleset: Ruleset, world: World, key: str, text: str) -> str:
     if key == "packet-mark":
         number = 0 if value == "no-mark" else world.packet_marks.of(value)
         return f"meta mark & 0xffff0000 {'!=' if negative else '=='} {number << 16:#x}"
+    if key in _OF_A_FAMILY:
+        return _OF_A_FAMILY[key](world.family, key, text)
     simple = _SIMPLE.get(key)
     if simple is None:
         raise Trap(f"virtual router: matcher {key} is not given an effect", 1)
@@ -110,9 +125,9 @@ def _inverted(text: str) -> str:
     return text[1:] if text.startswith("!") else "!" + text
 
 
-def _address(key: str, text: str) -> str:
+def _address(family: Family, key: str, text: str) -> str:
     unequal, value = _split(text)
-    return f"ip {key[0]}addr {unequal}{value if '-' in value else prefix_of(value)}"
+    return f"{family.word} {key[0]}addr {unequal}{value if '-' in value else network_of(value)}"
 
 
 def _ports(field: str, text: str) -> str:
@@ -156,12 +171,30 @@ def _tcp_flags(_key: str, text: str) -> str:
     return f"tcp flags & ({seen}) == {wanted if wanted == '0x0' else f'({wanted})'}"
 
 
-def _icmp(_key: str, text: str) -> str:
+def _icmp(family: Family, _key: str, text: str) -> str:
     unequal, value = _split(text)
     kind, _, code = value.partition(":")
     if unequal and code and code != "0-255":
         raise Trap(f"virtual router: icmp-options={text} is not given an effect", 1)
-    return f"icmp type {unequal}{kind}" + (f" icmp code {code}" if code and not unequal else "")
+    return f"{family.icmp} type {unequal}{kind}" + (f" {family.icmp} code {code}" if code and not unequal else "")
+
+
+def _hops_left(family: Family, key: str, text: str) -> str:
+    """``equal:1``, ``less-than:5``: the time to live, which IPv6 calls the hop limit."""
+    how, _, number = text.partition(":")
+    sign = {"equal": "", "not-equal": "!= ", "less-than": "< ", "greater-than": "> "}.get(how)
+    if sign is None or not number.isdigit():
+        raise Trap(f"virtual router: {key}={text} is not given an effect", 1)
+    return f"{'ip ttl' if family == IPV4 else 'ip6 hoplimit'} {sign}{number}"
+
+
+def _connection_bytes(_key: str, text: str) -> str:
+    """``2048-0``: both directions together, and no upper end (zero stands for infinity)."""
+    unequal, value = _split(text)
+    low, _, high = value.partition("-")
+    if unequal or not low.isdigit() or not (high or "0").isdigit():
+        raise Trap(f"virtual router: connection-bytes={text} is not given an effect", 1)
+    return f"ct bytes >= {low}" if int(high or 0) == 0 else f"ct bytes {low}-{high}"
 
 
 def _fragment(_key: str, text: str) -> str:
@@ -213,8 +246,6 @@ def _dst_limit(ruleset: Ruleset, meter: str, text: str) -> str:
 
 
 _SIMPLE: Final[dict[str, Callable[[str, str], str]]] = {
-    "src-address": _address,
-    "dst-address": _address,
     "src-port": lambda _key, text: _ports("sport", text),
     "dst-port": lambda _key, text: _ports("dport", text),
     "protocol": _protocol,
@@ -225,14 +256,22 @@ _SIMPLE: Final[dict[str, Callable[[str, str], str]]] = {
     "src-address-type": _address_type,
     "dst-address-type": _address_type,
     "tcp-flags": _tcp_flags,
-    "icmp-options": _icmp,
     "packet-size": lambda _key, text: "ip length {}{}".format(*_split(text)),
     "tcp-mss": lambda _key, text: "tcp option maxseg size {}{}".format(*_split(text)),
     "fragment": _fragment,
     "ipsec-policy": _ipsec,
     "nth": _nth,
     "random": lambda _key, text: f"numgen random mod 100 < {int(text)}",
-    "dscp": lambda _key, text: "ip dscp {}{}".format(*_split(text)),
     "src-mac-address": lambda _key, text: "ether saddr {}{}".format(*_split(text)),
+    "connection-bytes": _connection_bytes,
     "connection-type": lambda _key, text: 'ct helper {}"{}"'.format(*_split(text)),
+}
+# Those that read the addresses' own header.
+_OF_A_FAMILY: Final[dict[str, Callable[[Family, str, str], str]]] = {
+    "src-address": _address,
+    "dst-address": _address,
+    "icmp-options": _icmp,
+    "ttl": _hops_left,
+    "hop-limit": _hops_left,
+    "dscp": lambda family, _key, text: "{} dscp {}{}".format(family.word, *_split(text)),
 }

@@ -1,23 +1,33 @@
 """Firewall rows to nftables text. Pure: rows in, one transaction out.
 
-One table ``ip ros``. Every menu has base chains at the place its RouterOS namesake has in the packet flow (raw before
-connection tracking, mangle before dst-nat and routing, filter last); custom chains are ``<menu>.<name>``. Counters are
-named objects, one for each row, so that a recompile (which flushes only rules) lets them run on.
+One table for each family, ``ip ros`` and ``ip6 ros``. Every menu has base chains at the place its RouterOS namesake has
+in the packet flow (raw before connection tracking, mangle before dst-nat and routing, filter last); custom chains are
+``<menu>.<name>``. Counters are named objects, one for each row, so that a recompile (which flushes only rules) lets
+them run on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Final
 
 from hil.virtual.routeros.kernel_conntrack import CONNECTION_MARK_MASK, FASTTRACK_BIT
 from hil.virtual.routeros.kernel_match import Never, matches
-from hil.virtual.routeros.kernel_values import Numbers, duration_s, enabled, is_set, name_of, ranges_of
+from hil.virtual.routeros.kernel_values import (
+    IPV4,
+    Family,
+    Network,
+    Numbers,
+    duration_s,
+    enabled,
+    is_set,
+    name_of,
+    ranges_of,
+)
 from hil.virtual.routeros.plane import Row, Trap
 
-TABLE: Final = "ip ros"
 FIREWALL: Final = ("raw", "mangle", "nat", "filter")
 
 # (menu, chain) -> nftables hook. Priorities as in linux/netfilter_ipv4.h; conntrack sits at -200.
@@ -54,7 +64,15 @@ _REJECTS: Final = {
     "icmp-host-prohibited": "icmp type host-prohibited",
     "icmp-admin-prohibited": "icmp type admin-prohibited",
     "tcp-reset": "tcp reset",
+    # Of IPv6.
+    "icmp-no-route": "icmpv6 type no-route",
+    "icmp-address-unreachable": "icmpv6 type addr-unreachable",
 }
+_REJECTS_V6: Final = {
+    "icmp-admin-prohibited": "icmpv6 type admin-prohibited",
+    "icmp-port-unreachable": "icmpv6 type port-unreachable",
+}
+_LEARNING: Final = frozenset({"add-src-to-address-list", "add-dst-to-address-list"})
 
 
 @dataclass
@@ -67,16 +85,18 @@ class World:
     routing_marks: Numbers
     connection_marks: Numbers = field(default_factory=Numbers)
     packet_marks: Numbers = field(default_factory=Numbers)
+    family: Family = IPV4
 
 
 @dataclass
 class Ruleset:
-    """What one compilation asks of the kernel."""
+    """What one compilation asks of the kernel. ``learned``: dynamic set -> the address list its members are in."""
 
+    family: Family = IPV4
     chains: dict[str, str] = field(default_factory=dict)
     rules: list[tuple[str, str]] = field(default_factory=list)
     counters: set[str] = field(default_factory=set)
-    sets: dict[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
+    sets: dict[str, tuple[Network, ...]] = field(default_factory=dict)
     meters: dict[str, str] = field(default_factory=dict)
     learned: dict[str, str] = field(default_factory=dict)
 
@@ -91,18 +111,29 @@ def fasttrack_counter(menu: str, chain: str) -> str:
     return f"fasttrack.{menu}.{chain}"
 
 
-def list_members(rows: Iterable[Row]) -> dict[str, tuple[IPv4Network, ...]]:
+def list_members(rows: Iterable[Row]) -> dict[str, tuple[Network, ...]]:
     """Each address list as the union of its entries, without overlaps (an interval set refuses those)."""
-    found: dict[str, list[IPv4Network]] = {}
+    found: dict[str, list[Network]] = {}
     for row in rows:
         found.setdefault(row.get("list", ""), []).extend(ranges_of(row.get("address", "")))
-    return {name: tuple(collapse_addresses(networks)) for name, networks in found.items()}
+    return {name: _collapsed(networks) for name, networks in found.items()}
+
+
+def _collapsed(networks: list[Network]) -> tuple[Network, ...]:
+    old = [network for network in networks if isinstance(network, IPv4Network)]
+    new = [network for network in networks if isinstance(network, IPv6Network)]
+    return (*collapse_addresses(old), *collapse_addresses(new))
 
 
 def compile_firewall(menus: Mapping[str, list[Row]], lists: list[Row], world: World) -> Ruleset:
     """All firewall menus as one ruleset. ``menus``: "raw", "mangle", "nat", "filter" -> rows."""
-    ruleset = Ruleset(chains={name_of(menu, chain): hook for (menu, chain), hook in _HOOKS.items()})
-    for menu, chain in FASTTRACK_CHAINS:
+    hooks = {name_of(menu, chain): hook for (menu, chain), hook in _HOOKS.items() if menu in menus}
+    ruleset = Ruleset(world.family, hooks)
+    # First of all what is learned: a rule may match a list that a rule below it fills.
+    for row in enabled([row for rows in menus.values() for row in rows]):
+        if row.get("action") in _LEARNING:
+            ruleset.learned[name_of("D", row.get("address-list", ""))] = row.get("address-list", "")
+    for menu, chain in [each for each in FASTTRACK_CHAINS if each[0] in menus]:
         counter = fasttrack_counter(menu, chain)
         ruleset.counters.add(counter)
         ruleset.rules.append(
@@ -155,14 +186,11 @@ def _statements(ruleset: Ruleset, menu: str, row: Row, world: World) -> list[tup
         ruleset.chains.setdefault(target, "")
         return [("", f"jump {target}")]
     if action == "reject":
-        how = row.get("reject-with") or "icmp-network-unreachable"
-        if how not in _REJECTS:
-            raise Trap(f"virtual router: reject-with {how} is not given an effect", 1)
-        return [("", f"reject with {_REJECTS[how]}")]
+        return [("", _reject(row, world))]
     if action.startswith("mark-"):
         return [("", _mark(action, row, world))]
-    if action in {"add-src-to-address-list", "add-dst-to-address-list"}:
-        return [("", _learn(ruleset, action, row))]
+    if action in _LEARNING:
+        return [("", _learn(action, row, world))]
     if action == "change-mss":
         size = row.get("new-mss", "")
         return [("", "tcp option maxseg size set " + (size if size.isdigit() else "rt mtu"))]
@@ -188,13 +216,19 @@ def _mark(action: str, row: Row, world: World) -> str:
     return text if is_set(row, "passthrough", default=True) else f"{text} accept"
 
 
-def _learn(ruleset: Ruleset, action: str, row: Row) -> str:
-    """Addresses go to a dynamic set, which the plane copies into the address list (see ``kernel_learn``)."""
-    name = row.get("address-list", "")
-    learned = name_of("D", name)
-    ruleset.learned[learned] = name
+def _reject(row: Row, world: World) -> str:
+    rejects = _REJECTS if world.family == IPV4 else _REJECTS | _REJECTS_V6
+    how = row.get("reject-with") or ("icmp-network-unreachable" if world.family == IPV4 else "icmp-no-route")
+    if how not in rejects:
+        raise Trap(f"virtual router: reject-with {how} is not given an effect", 1)
+    return f"reject with {rejects[how]}"
+
+
+def _learn(action: str, row: Row, world: World) -> str:
+    """Addresses go to a dynamic set, which rules match at once; ``kernel_learn`` copies it into the menu."""
+    learned = name_of("D", row.get("address-list", ""))
     timeout = duration_s(row.get("address-list-timeout", ""))
-    address = "ip saddr" if action == "add-src-to-address-list" else "ip daddr"
+    address = f"{world.family.word} {'s' if action == 'add-src-to-address-list' else 'd'}addr"
     return f"update @{learned} {{ {address}{f' timeout {timeout:.0f}s' if timeout else ''} }}"
 
 
@@ -239,31 +273,32 @@ class Installed:
 
     chains: set[str] = field(default_factory=set)
     counters: set[str] = field(default_factory=set)
-    sets: dict[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
+    sets: dict[str, tuple[Network, ...]] = field(default_factory=dict)
     meters: set[str] = field(default_factory=set)
 
 
 def transaction(ruleset: Ruleset, installed: Installed) -> str:
     """The text that turns what is installed into the ruleset, atomically (one ``nft -f``)."""
-    lines = [f"add table {TABLE}", f"flush table {TABLE}"]
-    lines += [f"delete chain {TABLE} {name}" for name in sorted(installed.chains - set(ruleset.chains))]
-    lines += [f"delete counter {TABLE} {name}" for name in sorted(installed.counters - ruleset.counters)]
+    table, address = ruleset.family.table, ruleset.family.address
+    lines = [f"add table {table}", f"flush table {table}"]
+    lines += [f"delete chain {table} {name}" for name in sorted(installed.chains - set(ruleset.chains))]
+    lines += [f"delete counter {table} {name}" for name in sorted(installed.counters - ruleset.counters)]
     meters = {
         **ruleset.meters,
-        **dict.fromkeys(ruleset.learned, "type ipv4_addr; size 65535; flags dynamic,timeout;"),
+        **dict.fromkeys(ruleset.learned, f"type {address}; size 65535; flags dynamic,timeout;"),
     }
     wanted_sets = {name_of("L", name): networks for name, networks in ruleset.sets.items()}
     gone = (set(installed.sets) | installed.meters) - set(wanted_sets) - set(meters)
-    lines += [f"delete set {TABLE} {name}" for name in sorted(gone)]
-    lines += [f"add counter {TABLE} {name}" for name in sorted(ruleset.counters - installed.counters)]
-    lines += [f"add set {TABLE} {name} {{ {what} }}" for name, what in meters.items() if name not in installed.meters]
+    lines += [f"delete set {table} {name}" for name in sorted(gone)]
+    lines += [f"add counter {table} {name}" for name in sorted(ruleset.counters - installed.counters)]
+    lines += [f"add set {table} {name} {{ {what} }}" for name, what in meters.items() if name not in installed.meters]
     for name, networks in wanted_sets.items():
         if name not in installed.sets:
-            lines.append(f"add set {TABLE} {name} {{ type ipv4_addr; flags interval; }}")
-        lines += set_lines(name, networks, installed.sets.get(name, ()))
+            lines.append(f"add set {table} {name} {{ type {address}; flags interval; }}")
+        lines += set_lines(table, name, networks, installed.sets.get(name, ()))
     for name, hook in ruleset.chains.items():
-        lines.append(f"add chain {TABLE} {name}" + (f" {{ {hook}; policy accept; }}" if hook else ""))
-    lines += [f"add rule {TABLE} {chain} {text}" for chain, text in ruleset.rules]
+        lines.append(f"add chain {table} {name}" + (f" {{ {hook}; policy accept; }}" if hook else ""))
+    lines += [f"add rule {table} {chain} {text}" for chain, text in ruleset.rules]
     return "\n".join(lines) + "\n"
 
 
@@ -277,14 +312,14 @@ def after(ruleset: Ruleset) -> Installed:
     )
 
 
-def set_lines(name: str, wanted: Sequence[IPv4Network], present: Sequence[IPv4Network]) -> list[str]:
+def set_lines(table: str, name: str, wanted: Sequence[Network], present: Sequence[Network]) -> list[str]:
     """The lines that make one set hold what is wanted; none if it does.
 
     Only adding takes about 1 ms in the kernel; whatever deletes waits 10-15 ms for an RCU grace period.
     """
     gone = set(present) - set(wanted)
-    lines = [f"flush set {TABLE} {name}"] if gone else []
+    lines = [f"flush set {table} {name}"] if gone else []
     missing = [network for network in wanted if gone or network not in present]
     if missing:
-        lines.append(f"add element {TABLE} {name} {{ {', '.join(map(str, missing))} }}")
+        lines.append(f"add element {table} {name} {{ {', '.join(map(str, missing))} }}")
     return lines

@@ -57,6 +57,7 @@ class Router:
         self._sync_connected()
         self._decide()
         await self._sync_kernel()
+        self._show()  # last: a route is active to a reader once packets take it, not before
         return lost
 
     def take_changes(self) -> list[Row]:
@@ -151,7 +152,9 @@ class Router:
         self.table = decide(rows, store.version, self.tables, self._links.running, self._gateways.reachable)
         settings = {} if store.version.startswith("6") else store.single("/routing/settings")
         self._gateways.watch(self.table.subjects, self._timing.tuned(settings, store.version))
-        shown = {route.row_id: live_row(route, store.version) for route in self.table.routes}
+
+    def _show(self) -> None:
+        shown = {route.row_id: live_row(route, self._store.version) for route in self.table.routes}
         for row_id, row in shown.items():
             if row_id in self._shown and self._shown[row_id] != row:
                 self._changes.append({".id": row_id, **row})

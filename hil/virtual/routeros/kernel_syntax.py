@@ -10,21 +10,69 @@ Token = tuple[str, str]
 
 _PAIRS: Final = {"[": "]", "(": ")", "{": "}"}
 _KINDS: Final = {"[": "command", "(": "paren", "{": "brace"}
+STATEMENT_ENDS: Final = "\n;"
+BLANKS: Final = " \t\n"
 _BARE: Final = re.compile(r"[A-Za-z0-9_./:@%*,;-]+")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@%*,!+-]+")
 _OPERATOR: Final = re.compile(r"&&|\|\||!=|<=|>=|[=<>~!+]")
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "_": " "}
 
 
+# A line that goes on in the next one; an escape, which is kept; a carriage return, which means nothing.
+_JOINTS: Final = re.compile(r"\\\r?\n[ \t]*|\\.|\r", re.DOTALL)
+
+
 class ScriptError(Exception):
-    """The script cannot go on; the text is for the log."""
+    """The script cannot go on; the text is for the log.
+
+    ``at`` is the place in ``source``, a part of the script, at which it stopped; ``command`` is what was being done.
+    """
+
+    def __init__(self, message: str, source: str = "", at: int = 0, command: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+        self.at = at
+        self.command = command
 
 
 def unescape(text: str) -> str:
-    """One escape of a string: ``\\n``, ``\\"``, ``\\$``, ``\\0A``."""
-    body = text[1:]
-    if re.fullmatch(r"[0-9A-F]{2}", body):
-        return chr(int(body, 16))
-    return _ESCAPES.get(body, body)
+    """One escape of a string: ``\\n``, ``\\"``, ``\\$``; or bytes of UTF-8 in hexadecimal, ``\\C3\\A4``."""
+    if re.fullmatch(r"(?:\\[0-9A-F]{2})+", text):
+        return bytes.fromhex(text.replace("\\", "")).decode("utf-8", "surrogateescape")
+    return _ESCAPES.get(text[1:], text[1:])
+
+
+def quoted(text: str) -> str:
+    """A value as ``export`` writes it: as it is where the console could not mistake it, else between quotes."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + re.sub(r"[^ !#%->@-\[\]-~]", _escape, text) + '"'
+
+
+def _escape(found: re.Match[str]) -> str:
+    known = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\", "$": "\\$"}
+    data = found.group().encode("utf-8", "surrogateescape")
+    return known.get(found.group()) or "".join(f"\\{byte:02X}" for byte in data)
+
+
+def joined(source: str) -> tuple[str, list[int]]:
+    """A script with its continued lines joined, and for each character (and the end) its index in the source.
+
+    Nothing stands where two lines met: so exports break lines after ``name=`` and within strings.
+    """
+    places: list[int] = []
+    text, at = "", 0
+    for found in _JOINTS.finditer(source):
+        kept = found.end() if found.group()[0] == "\\" and "\n" not in found.group() else found.start()
+        text += source[at:kept]
+        places += range(at, kept)
+        at = found.end()
+    return text + source[at:], [*places, *range(at, len(source) + 1)]
+
+
+def place_of(source: str, at: int) -> tuple[int, int]:
+    """Line and column of an index, both counted from one."""
+    return source.count("\n", 0, at) + 1, at - source.rfind("\n", 0, at)
 
 
 def _end(text: str, start: int) -> int:
@@ -47,10 +95,11 @@ def _end(text: str, start: int) -> int:
             at = text.find("\n", at) if "\n" in text[at:] else len(text)
         else:
             at += 1
-    raise ScriptError(f"missing {_PAIRS.get(opening, opening)}")
+    raise ScriptError(f"missing {_PAIRS.get(opening, opening)}", text, start)
 
 
-def _split(text: str, separators: str) -> list[str]:
+def pieces(text: str, separators: str) -> list[tuple[int, str]]:
+    """What stands between separators, with the index of each; strings, brackets and blocks stay whole."""
     parts, at, start = [], 0, 0
     while at < len(text):
         here = text[at]
@@ -59,7 +108,7 @@ def _split(text: str, separators: str) -> list[str]:
         elif here == '"' or here in _PAIRS:
             at = _end(text, at)
         elif here in separators:
-            parts.append(text[start:at])
+            parts.append((start, text[start:at]))
             at += 1
             start = at
         elif here == "#" and "\n" in separators and not text[start:at].strip():
@@ -67,17 +116,24 @@ def _split(text: str, separators: str) -> list[str]:
             start = at
         else:
             at += 1
-    return [part.strip() for part in (*parts, text[start:]) if part.strip()]
+    parts.append((start, text[start:]))
+    return [(at + len(part) - len(part.lstrip()), part.strip()) for at, part in parts if part.strip()]
+
+
+def inner(text: str, start: int) -> tuple[str, int]:
+    """What a quote or bracket at ``start`` encloses, and the index after its end."""
+    end = _end(text, start)
+    return text[start + 1 : end - 1], end
 
 
 def statements(source: str) -> list[str]:
     """The statements of a script: by newline or semicolon, comments gone, continued lines joined."""
-    return _split(re.sub(r"\\\r?\n\s*", " ", source).replace("\r", ""), "\n;")
+    return [statement for _, statement in pieces(joined(source)[0], STATEMENT_ENDS)]
 
 
 def words(statement: str) -> list[str]:
     """The words of a statement; strings, brackets, parentheses and blocks stay whole."""
-    return _split(statement, " \t\n")
+    return [word for _, word in pieces(statement, BLANKS)]
 
 
 def scan(text: str, limit: int = 0) -> list[Token]:

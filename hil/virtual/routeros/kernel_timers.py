@@ -5,24 +5,33 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
+from hil.virtual.routeros.access import NETWATCH_POLICIES, Caller
+from hil.virtual.routeros.device_mode import allowed
 from hil.virtual.routeros.kernel_ping import Answer, Echo
 from hil.virtual.routeros.kernel_values import duration_s, enabled
 from hil.virtual.routeros.plane import Row, Trap
 
-RunScript = Callable[[str, str], Awaitable[None]]  # (source or script name, who runs it)
+if TYPE_CHECKING:
+    from hil.virtual.routeros.scripts import Scripts
+    from hil.virtual.routeros.store import Store
 
 # Properties the engine changes by itself; a change of any other one starts the row anew.
 _LIVE: Final = frozenset({"run-count", "next-run", "status", "since", "invalid"})
 
 
+def scheduled(store: Store) -> list[Row]:
+    """The rows of /system/scheduler; none where device-mode forbids them."""
+    return store.rows("/system/scheduler") if allowed(store, "scheduler") else []
+
+
 class _Rows:
     """One task for each enabled row, restarted when the row changes."""
 
-    def __init__(self, run_script: RunScript) -> None:
-        self.run_script: Final = run_script
+    def __init__(self, scripts: Scripts) -> None:
+        self.scripts: Final = scripts
         self.live: dict[str, Row] = {}
         self._tasks: dict[str, tuple[Row, asyncio.Task[None]]] = {}
 
@@ -63,7 +72,8 @@ class Scheduler(_Rows):
         due = time.monotonic()
         while True:
             live["run-count"] = str(int(live["run-count"]) + 1)
-            await self.run_script(row.get("on-event", ""), f"scheduler {row.get('name', row['.id'])}")
+            who = f"scheduler {row.get('name', row['.id'])}"
+            await self.scripts.run_job(row.get("on-event", ""), who, self.scripts.owner(row))
             if not interval_s:
                 return
             due = max(due + interval_s, time.monotonic())
@@ -73,8 +83,8 @@ class Scheduler(_Rows):
 class Netwatch(_Rows):
     """/tool/netwatch, types ``simple`` (one echo) and ``icmp`` (a burst judged by loss and time)."""
 
-    def __init__(self, run_script: RunScript, version: str, changed: Callable[[Row], None]) -> None:
-        super().__init__(run_script)
+    def __init__(self, scripts: Scripts, version: str, changed: Callable[[Row], None]) -> None:
+        super().__init__(scripts)
         self._old = version.startswith("6")
         self._changed = changed
 
@@ -101,7 +111,8 @@ class Netwatch(_Rows):
         self._changed({".id": row[".id"], **live})
         script = row.get(f"{status}-script", "")
         if script:
-            await self.run_script(script, f"netwatch {row.get('host', '')}")
+            watcher = Caller("*sys", NETWATCH_POLICIES)
+            await self.scripts.run_job(script, f"netwatch {row.get('host', '')}", watcher)
 
     async def _simple(self, row: Row, turn: int) -> bool:
         echo = Echo(source=row.get("src-address", ""))

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, summarize_address_range
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
 from typing import Final
 
 from hil.virtual.routeros.plane import Row, Trap
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Family:
+    """What nftables words differently for the two families of addresses."""
+
+    word: str
+    address: str
+    icmp: str
+
+    @property
+    def table(self) -> str:
+        """The table that holds this family's firewall."""
+        return f"{self.word} ros"
+
+
+IPV4: Final = Family("ip", "ipv4_addr", "icmp")
+IPV6: Final = Family("ip6", "ipv6_addr", "icmpv6")
 
 _UNIT_S: Final = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|w|d|h|m|s)")
@@ -66,13 +87,18 @@ def prefix_of(text: str) -> IPv4Network:
     return IPv4Network(text or "0.0.0.0/0", strict=False)
 
 
-def ranges_of(text: str) -> list[IPv4Network]:
+def network_of(text: str) -> Network:
+    """An address or a prefix of either family; host bits are ignored."""
+    return ip_network(text, strict=False)
+
+
+def ranges_of(text: str) -> list[Network]:
     """The networks of one address-list value: address, prefix or ``first-last``; none for a name (needs DNS)."""
     try:
         if "-" in text:
-            first, last = (IPv4Address(part.strip()) for part in text.split("-", 1))
+            first, last = (ip_address(part.strip()) for part in text.split("-", 1))
             return list(summarize_address_range(first, last))
-        return [prefix_of(text)]
+        return [network_of(text)]
     except ValueError:
         return []
 

@@ -30,8 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address of the API ports")
     parser.add_argument("--port", type=int, default=8728, help="plain API port, 0 for any")
     parser.add_argument("--tls-port", type=int, default=8729, help="TLS API port, 0 for any")
+    parser.add_argument("--ssh-port", type=int, help="SSH port, 0 for any; without it there is no SSH")
     parser.add_argument("--cert", type=Path, help="certificate of the TLS port (PEM); one is made where not given")
     parser.add_argument("--key", type=Path, help="key of the certificate (PEM)")
+    parser.add_argument(
+        "--no-cert", action="store_true", help="as out of the box: no certificate until one is imported and assigned"
+    )
+    parser.add_argument(
+        "--device-mode", choices=("advanced", "home"), default="advanced", help="what the board allows (RouterOS 7)"
+    )
+    parser.add_argument("--free-bytes", type=int, help="space for files, bytes; as the board has it where not given")
+    parser.add_argument(
+        "--clock-offset-s",
+        type=float,
+        default=0.0,
+        help="how far the router's clock is ahead of ours, seconds",
+    )
     parser.add_argument("--user", default="admin", help="administrator to create")
     parser.add_argument("--password-file", type=Path, help="file that holds the administrator's password")
     parser.add_argument("--initial", type=Path, help="configuration to boot with (JSON: {menu: [rows]})")
@@ -42,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the options and serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="hil router", description="A virtual RouterOS API server.")
+    parser = argparse.ArgumentParser(prog="hil router", description="A virtual RouterOS: API and SSH.")
     add_arguments(parser)
     options = parser.parse_args(argv)
     if (options.cert is None) != (options.key is None):
@@ -73,7 +87,9 @@ async def serve(options: argparse.Namespace) -> None:
             await router.start()
             if options.control is not None:
                 await control.start(options.control)
-            ready = {"ready": True, "port": router.ports["api"], "tls_port": router.ports["api-ssl"]}
+            ready: dict[str, object] = {"ready": True, "port": router.ports["api"], "tls_port": router.ports["api-ssl"]}
+            if router.ssh is not None:
+                ready |= {"ssh_port": router.ports["ssh"], "ssh_host_key": router.ssh.host_key}
             print(json.dumps({**ready, "certificate": str(certificate)}), flush=True)
             await stopped.wait()
         finally:
@@ -100,7 +116,11 @@ def _router_options(options: argparse.Namespace, certificate: Path, key: Path) -
         address=options.listen,
         port=options.port,
         tls_port=options.tls_port,
-        tls=server_context(certificate, key),
+        tls=None if options.no_cert else server_context(certificate, key),
+        ssh_port=options.ssh_port,
+        device_mode=options.device_mode,
+        free_bytes=options.free_bytes,
+        clock_offset_s=options.clock_offset_s,
         initial=initial,
         user=options.user,
         password=password,

@@ -7,10 +7,26 @@ routers list. It holds what the agent, its installer and the bench may want to t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
+from hil.virtual.routeros.menu import (
+    ARP,
+    COMMON,
+    EDIT,
+    INTERFACE,
+    LISTEN,
+    READ,
+    SET,
+    SWITCH,
+    Command,
+    Fields,
+    Menu,
+    rows,
+    settings,
+)
 from hil.virtual.routeros.menus_firewall import MATCHERS_DEFAULTS, firewall_fields
+from hil.virtual.routeros.menus_ipv6 import ipv6_menus
+from hil.virtual.routeros.menus_network import network_menus
 from hil.virtual.routeros.values import (
     FLAG,
     GATEWAYS,
@@ -32,14 +48,6 @@ from hil.virtual.routeros.values import (
     time,
 )
 
-Fields = Mapping[str, Kind]
-
-READ: Final = frozenset({"print", "getall"})
-LISTEN: Final = READ | {"listen"}
-SET: Final = frozenset({"set"})
-SWITCH: Final = frozenset({"enable", "disable"})
-EDIT: Final = frozenset({"add", "set", "remove"})
-
 # Every policy a group may hold, in the order in which they are printed (MikroTik manual, "User", "Group").
 _POLICIES_SHARED: Final = (
     *("local", "telnet", "ssh", "ftp", "reboot", "read", "write", "policy", "test", "winbox", "password", "web"),
@@ -50,76 +58,12 @@ POLICIES: Final[Mapping[Version, tuple[str, ...]]] = {
     "7.22": (*_POLICIES_SHARED, "rest-api"),
 }
 
-INTERFACE: Final = reference("/interface")
-COMMON: Final[Fields] = {"comment": STRING, "disabled": FLAG}
-
-
-@dataclass(frozen=True)
-class Menu:
-    """One menu: its settable fields and what may be done with its rows."""
-
-    path: str
-    commands: frozenset[str]
-    fields: Fields = field(default_factory=dict)
-    single: bool = False
-    """One record of settings instead of rows."""
-    required: tuple[str, ...] = ()
-    defaults: Mapping[str, str] = field(default_factory=dict)
-    unique: tuple[str, ...] = ()
-    duplicate: str = "failure: already have such entry"
-    auto_name: str = ""
-    """Name given, with a number, to a row added without one."""
-    secret: frozenset[str] = frozenset()
-    """Fields that can be set and are never printed."""
-    shows_dynamic: bool = True
-    write_policy: str = "write"
-    print_arguments: frozenset[str] = frozenset()
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the place of a row matters: ``move`` and ``place-before`` exist."""
-        return "move" in self.commands
-
-    def arguments(self, command: str) -> Fields:
-        """The arguments of one command, without those of the API itself (``.id``, ``.proplist``)."""
-        if command == "add":
-            return {**self.fields, "place-before": STRING} if self.ordered else self.fields
-        if command == "set":
-            return self.fields if self.single else {**self.fields, "numbers": STRING}
-        if command in ("print", "getall", "listen"):
-            return dict.fromkeys(self.print_arguments, FLAG)
-        if command == "move":
-            return {"numbers": STRING, "destination": STRING}
-        if command == "unset":
-            return {"numbers": STRING, "value-name": STRING}
-        return {"numbers": STRING}
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command outside the menus of rows."""
-
-    path: str
-    policy: str
-    arguments: Fields = field(default_factory=dict)
-    required: tuple[str, ...] = ()
-
-
-def _rows(path: str, commands: frozenset[str], fields: Fields | None = None, **more: object) -> Menu:
-    """A menu of rows that supports ``count-only``, and ``follow`` where it can be listened to."""
-    extra: frozenset[str] = frozenset({"count-only"})
-    if "listen" in commands:
-        extra |= {"follow", "follow-only"}
-    if more.pop("stats", False):
-        extra |= {"stats"}
-    return Menu(path, commands, fields or {}, print_arguments=extra, **more)  # type: ignore[arg-type]
-
-
-def _settings(path: str, fields: Fields | None = None, defaults: Mapping[str, str] | None = None) -> Menu:
-    return Menu(path, READ | SET if fields else READ, fields or {}, single=True, defaults=defaults or {})
-
-
-_ARP: Final = enum("disabled", "enabled", "local-proxy-arp", "proxy-arp", "reply-only")
+# Flags that RouterOS 7 takes bare only: ``add fib name=x``, never ``fib=yes`` (so do its exports have them).
+BARE_FLAGS: Final[Mapping[str, frozenset[str]]] = {
+    "/ip/route": frozenset({"blackhole"}),
+    "/routing/table": frozenset({"fib"}),
+}
+DEVICE_MODE: Final = "/system/device-mode"
 
 
 def _ethernet_fields() -> Fields:
@@ -129,7 +73,7 @@ def _ethernet_fields() -> Fields:
         "mtu": integer(68, 9500),
         "l2mtu": integer(0, 65535),
         "mac-address": MAC,
-        "arp": _ARP,
+        "arp": ARP,
         "auto-negotiation": FLAG,
         "advertise": STRING,
         "speed": STRING,
@@ -144,7 +88,7 @@ def _bridge_fields() -> Fields:
     return {
         "name": STRING,
         "mtu": integer(68, 65535, words=("auto",)),
-        "arp": _ARP,
+        "arp": ARP,
         "auto-mac": FLAG,
         "admin-mac": MAC,
         "protocol-mode": enum("mstp", "none", "rstp", "stp"),
@@ -179,20 +123,20 @@ def _interfaces(_version: Version) -> list[Menu]:
     member = {"interface": INTERFACE, "list": reference("/interface/list"), **COMMON}
     lists = listing(reference("/interface/list"))
     return [
-        _rows(
+        rows(
             "/interface",
             LISTEN | SET | SWITCH,
             {"name": STRING, "mtu": integer(68, 9500), "l2mtu": integer(0, 65535), **COMMON},
             stats=True,
         ),
-        _rows(
+        rows(
             "/interface/ethernet",
             LISTEN | SET | SWITCH | {"unset"},
             _ethernet_fields(),
             shows_dynamic=False,
             stats=True,
         ),
-        _rows(
+        rows(
             "/interface/bridge",
             LISTEN | EDIT | SWITCH,
             _bridge_fields(),
@@ -201,7 +145,7 @@ def _interfaces(_version: Version) -> list[Menu]:
             duplicate="failure: already have interface with such name",
             defaults={"mtu": "auto", "arp": "enabled", "protocol-mode": "rstp", "fast-forward": "true"},
         ),
-        _rows(
+        rows(
             "/interface/bridge/port",
             LISTEN | EDIT | SWITCH | {"move", "unset"},
             _port_fields(),
@@ -210,7 +154,7 @@ def _interfaces(_version: Version) -> list[Menu]:
             duplicate="failure: device already added as bridge port",
             defaults={"pvid": "1", "hw": "true", "edge": "auto", "learn": "auto", "horizon": "none"},
         ),
-        _rows(
+        rows(
             "/interface/list",
             LISTEN | EDIT,
             {"name": STRING, "comment": STRING, "include": lists, "exclude": lists},
@@ -218,7 +162,7 @@ def _interfaces(_version: Version) -> list[Menu]:
             unique=("name",),
             defaults={"include": "", "exclude": ""},
         ),
-        _rows(
+        rows(
             "/interface/list/member",
             LISTEN | EDIT | SWITCH,
             member,
@@ -253,8 +197,8 @@ def _routes(version: Version) -> list[Menu]:
         }
         rule |= {"action": enum(*actions), "table": STRING, "routing-mark": STRING}
         return [
-            _rows("/ip/route", commands, route, defaults=defaults),
-            _rows("/ip/route/rule", ordered, rule, defaults={"action": "lookup", "table": "main"}, shows_dynamic=False),
+            rows("/ip/route", commands, route, defaults=defaults),
+            rows("/ip/route/rule", ordered, rule, defaults={"action": "lookup", "table": "main"}, shows_dynamic=False),
         ]
     table = reference("/routing/table", "main")
     route |= {
@@ -271,9 +215,9 @@ def _routes(version: Version) -> list[Menu]:
         "chain": enum("user", "local", "main", "mangle", "vrf-lookup", "vrf-unreach"),
     }
     return [
-        _rows("/ip/route", commands, route, defaults={**defaults, "routing-table": "main"}),
-        _rows("/routing/rule", ordered, rule, defaults={"action": "lookup"}, shows_dynamic=False),
-        _rows(
+        rows("/ip/route", commands, route, defaults={**defaults, "routing-table": "main"}),
+        rows("/routing/rule", ordered, rule, defaults={"action": "lookup"}, shows_dynamic=False),
+        rows(
             "/routing/table",
             LISTEN | EDIT | SWITCH | {"unset"},
             {"name": STRING, "fib": FLAG, **COMMON},
@@ -287,7 +231,7 @@ def _routes(version: Version) -> list[Menu]:
 
 def _routing_settings() -> Menu:
     """How often gateways are checked; fixed on 6 and before 7.21."""
-    return _settings(
+    return settings(
         "/routing/settings",
         {
             "single-process": FLAG,
@@ -306,7 +250,7 @@ def _routing_settings() -> Menu:
 
 def _ip(version: Version) -> list[Menu]:
     seven = version == "7.22"
-    settings: dict[str, Kind] = {
+    own_settings: dict[str, Kind] = {
         "ip-forward": FLAG,
         "rp-filter": enum("loose", "no", "strict"),
         "allow-fast-path": FLAG,
@@ -320,20 +264,11 @@ def _ip(version: Version) -> list[Menu]:
         "icmp-rate-limit": integer(),
     }
     if not seven:
-        settings["route-cache"] = FLAG
-    settings_defaults = {name: "false" for name, kind in settings.items() if kind is FLAG}
+        own_settings["route-cache"] = FLAG
+    settings_defaults = {name: "false" for name, kind in own_settings.items() if kind is FLAG}
     settings_defaults |= {"ip-forward": "true", "allow-fast-path": "true", "rp-filter": "no", "arp-timeout": "30s"}
-    dns: dict[str, Kind] = {
-        "servers": listing(IP),
-        "allow-remote-requests": FLAG,
-        "cache-size": STRING,
-        "cache-max-ttl": time(),
-        "max-udp-packet-size": integer(50, 65507),
-        "query-server-timeout": time(),
-        "query-total-timeout": time(),
-    }
     return [
-        _rows(
+        rows(
             "/ip/address",
             LISTEN | EDIT | SWITCH,
             {"address": INTERFACE_ADDRESS, "interface": INTERFACE, "network": IP, **COMMON},
@@ -341,17 +276,15 @@ def _ip(version: Version) -> list[Menu]:
             unique=("address", "interface"),
             duplicate="failure: already have such address",
         ),
-        _settings("/ip/settings", settings, settings_defaults),
-        _settings("/ip/dns", dns, {"servers": "", "allow-remote-requests": "false", "cache-max-ttl": "1w"}),
-        _dhcp_client(seven),
-        _rows(
+        settings("/ip/settings", own_settings, settings_defaults),
+        rows(
             "/ip/arp",
             LISTEN | EDIT | SWITCH,
             {"address": IP, "interface": INTERFACE, "mac-address": MAC, "published": FLAG, **COMMON},
             required=("interface",),
         ),
         _service(seven),
-        _rows("/ip/neighbor", LISTEN, shows_dynamic=False),
+        rows("/ip/neighbor", LISTEN, shows_dynamic=False),
     ]
 
 
@@ -365,37 +298,7 @@ def _service(seven: bool) -> Menu:
     }
     if seven:
         service["max-sessions"] = integer(1, 1000)
-    return _rows("/ip/service", LISTEN | SET | SWITCH, service, shows_dynamic=seven)
-
-
-def _dhcp_client(seven: bool) -> Menu:
-    fields: dict[str, Kind] = {
-        "interface": INTERFACE,
-        "add-default-route": enum("no", "special-classless", "yes"),
-        "default-route-distance": integer(1, 255),
-        "dhcp-options": STRING,
-        "script": STRING,
-        "use-peer-dns": FLAG,
-        "use-peer-ntp": FLAG,
-        **COMMON,
-    }
-    defaults = {"add-default-route": "yes", "default-route-distance": "1", "use-peer-dns": "true"}
-    if seven:
-        fields |= {
-            "name": STRING,
-            "check-gateway": enum("arp", "bfd", "none", "ping"),
-            "default-route-tables": STRING,
-            "allow-reconfigure": FLAG,
-        }
-    return _rows(
-        "/ip/dhcp-client",
-        LISTEN | EDIT | SWITCH | {"renew", "release", "unset"},
-        fields,
-        required=("interface",),
-        unique=("interface",),
-        duplicate="failure: dhcp-client on that interface already exists",
-        defaults={**defaults, "use-peer-ntp": "true", "dhcp-options": "hostname,clientid"},
-    )
+    return rows("/ip/service", LISTEN | SET | SWITCH, service, shows_dynamic=seven)
 
 
 def _firewall(version: Version) -> list[Menu]:
@@ -410,7 +313,7 @@ def _firewall(version: Version) -> list[Menu]:
         address_list["dynamic"] = FLAG
     chains = LISTEN | EDIT | SWITCH | {"move", "unset"}
     menus = [
-        _rows(
+        rows(
             f"/ip/firewall/{table}",
             chains,
             firewall_fields(version, table),
@@ -428,7 +331,7 @@ def _firewall(version: Version) -> list[Menu]:
     }
     return [
         *menus,
-        _rows(
+        rows(
             "/ip/firewall/address-list",
             LISTEN | EDIT | SWITCH,
             address_list,
@@ -436,9 +339,9 @@ def _firewall(version: Version) -> list[Menu]:
             unique=("list", "address"),
         ),
         # Listening to connections is not offered on 7.22, and no source says that it works on 6.49.
-        _rows("/ip/firewall/connection", READ | {"remove"}, shows_dynamic=False),
-        _settings("/ip/firewall/connection/tracking", *_tracking()),
-        _rows("/ip/firewall/service-port", LISTEN | SET | SWITCH, service_port, shows_dynamic=False),
+        rows("/ip/firewall/connection", READ | {"remove"}, shows_dynamic=False),
+        settings("/ip/firewall/connection/tracking", *_tracking()),
+        rows("/ip/firewall/service-port", LISTEN | SET | SWITCH, service_port, shows_dynamic=False),
     ]
 
 
@@ -489,15 +392,16 @@ def _system(version: Version) -> list[Menu]:
     }
     editable = LISTEN | EDIT
     return [
-        _settings("/system/identity", {"name": STRING}, {"name": "MikroTik"}),
-        _settings("/system/resource"),
-        _settings(
+        settings("/system/identity", {"name": STRING}, {"name": "MikroTik"}),
+        settings("/system/resource"),
+        settings(
             "/system/clock",
             {"time-zone-name": STRING, "time-zone-autodetect": FLAG},
             {"time-zone-name": "UTC", "time-zone-autodetect": "true"},
         ),
-        _settings("/system/routerboard"),
-        _rows(
+        settings("/system/routerboard"),
+        *([] if version == "6.49" else [settings(DEVICE_MODE)]),
+        rows(
             "/system/scheduler",
             editable | SWITCH,
             scheduler,
@@ -507,7 +411,7 @@ def _system(version: Version) -> list[Menu]:
             defaults={"interval": "0s", "on-event": ""},
             shows_dynamic=False,
         ),
-        _rows(
+        rows(
             "/system/script",
             editable,
             script,
@@ -517,9 +421,9 @@ def _system(version: Version) -> list[Menu]:
             defaults={"source": "", "dont-require-permissions": "false"},
             shows_dynamic=False,
         ),
-        _rows("/system/package", LISTEN, shows_dynamic=False),
-        _rows("/system/history", LISTEN, shows_dynamic=False),
-        _rows("/log", LISTEN, shows_dynamic=False),
+        rows("/system/package", LISTEN, shows_dynamic=False),
+        rows("/system/history", LISTEN, shows_dynamic=False),
+        rows("/log", LISTEN, shows_dynamic=False),
     ]
 
 
@@ -558,7 +462,7 @@ def _tools(version: Version) -> list[Menu]:
         **COMMON,
     }
     return [
-        _rows(
+        rows(
             "/tool/netwatch",
             LISTEN | EDIT | SWITCH | ({"unset"} if version == "7.22" else frozenset()),
             netwatch,
@@ -566,7 +470,7 @@ def _tools(version: Version) -> list[Menu]:
             defaults=defaults,
             shows_dynamic=False,
         ),
-        _rows(
+        rows(
             "/queue/simple",
             LISTEN | EDIT | SWITCH | {"move", "unset"},
             queue,
@@ -589,7 +493,7 @@ def _users(version: Version) -> list[Menu]:
         **COMMON,
     }
     return [
-        _rows(
+        rows(
             "/user",
             LISTEN | EDIT | SWITCH,
             user,
@@ -601,7 +505,7 @@ def _users(version: Version) -> list[Menu]:
             shows_dynamic=False,
             write_policy="policy",
         ),
-        _rows(
+        rows(
             "/user/group",
             LISTEN | EDIT,
             {"name": STRING, "policy": _policies(version, signed=True), "comment": STRING},
@@ -612,11 +516,97 @@ def _users(version: Version) -> list[Menu]:
             shows_dynamic=False,
             write_policy="policy",
         ),
-        _rows("/user/active", LISTEN, shows_dynamic=False),
+        rows("/user/active", LISTEN, shows_dynamic=False),
+        rows("/user/ssh-keys", LISTEN | {"remove"}, shows_dynamic=False, write_policy="policy"),
+    ]
+
+
+def _files(version: Version) -> list[Menu]:
+    """Files, certificates, and the one menu here that holds secrets of the owner."""
+    seven = version == "7.22"
+    certificate: dict[str, Kind] = {"name": STRING, "trusted": FLAG}
+    secret: dict[str, Kind] = {
+        **dict.fromkeys(("name", "password", "profile", "caller-id"), STRING),
+        "service": enum("any", "async", "l2tp", "ovpn", "pppoe", "pptp", "sstp"),
+        "local-address": IP,
+        "remote-address": IP,
+        **COMMON,
+    }
+    return [
+        rows(
+            "/file",
+            LISTEN | ({"add"} if seven else frozenset()) | {"set", "remove"},
+            {"name": STRING, "contents": STRING},
+            required=("name",),
+            unique=("name",),
+            duplicate="failure: file with the same name already exists",
+            shows_dynamic=False,
+            write_policy="ftp",
+        ),
+        rows(
+            "/certificate",
+            LISTEN | {"set", "remove"},
+            certificate,
+            unique=("name",),
+            duplicate="failure: certificate with the same name already exists",
+            secret=frozenset({"pem", "key-pem"}),
+            shows_dynamic=False,
+            write_policy="policy",
+        ),
+        rows(
+            "/ppp/secret",
+            LISTEN | EDIT | SWITCH,
+            secret,
+            required=("name",),
+            unique=("name",),
+            duplicate="failure: secret with the same name already exists",
+            sensitive=frozenset({"password"}),
+            defaults={"service": "any", "profile": "default", "password": ""},
+            shows_dynamic=False,
+        ),
     ]
 
 
 def _commands(version: Version) -> list[Command]:
+    """What stands outside the menus. The policies of backup and files as users of librouteros and MikroDash found."""
+    export = {**dict.fromkeys(("compact", "hide-sensitive", "terse", "verbose"), FLAG), "file": STRING}
+    certificate: dict[str, Kind] = {"file-name": STRING, "passphrase": STRING, "name": STRING}
+    wished = {
+        "name": STRING,
+        "common-name": STRING,
+        "days-valid": integer(1),
+        "key-size": enum("1024", "2048", "4096", "prime256v1"),
+        "key-usage": STRING,
+    }
+    script: dict[str, Kind] = {"file-name": STRING, "from-line": integer(1), "verbose": enum("no", "progress", "yes")}
+    if version == "7.22":
+        export["show-sensitive"] = FLAG
+        certificate["trusted"] = FLAG
+        script["dry-run"] = FLAG
+    backup = {"name": STRING, "password": STRING}
+    saved = {**backup, "dont-encrypt": FLAG, "encryption": enum("aes-sha256", "rc4")}
+    return [
+        Command("/system/reboot", ("reboot",)),
+        Command("/export", ("read",), export),
+        Command("/import", ("read",), script, ("file-name",)),
+        Command("/system/backup/save", ("ftp", "policy", "read", "write"), saved),
+        Command("/system/backup/load", ("ftp", "policy", "read", "reboot", "write"), backup, ("name",)),
+        Command("/certificate/import", ("policy", "read", "write"), certificate, ("file-name",)),
+        Command("/certificate/add", ("policy", "read", "write"), wished, ("common-name",)),
+        Command("/certificate/sign", ("policy", "read", "write"), {"number": STRING}, ("number",)),
+        Command("/certificate/export-certificate", ("policy", "read", "write"), {"numbers": STRING}, ("numbers",)),
+        Command(
+            "/user/ssh-keys/import",
+            ("policy", "read", "write"),
+            {"public-key-file": STRING, "user": STRING},
+            ("public-key-file",),
+        ),
+        Command("/system/script/run", ("read",), {"number": STRING, ".id": STRING}),
+        *_ping_commands(version),
+    ]
+
+
+def _ping_commands(version: Version) -> list[Command]:
     ping: dict[str, Kind] = {
         "address": STRING,
         "count": integer(0),
@@ -629,16 +619,15 @@ def _commands(version: Version) -> list[Command]:
         "do-not-fragment": FLAG,
         "arp-ping": FLAG,
     }
-    commands = [Command("/system/reboot", "reboot")]
     if version == "6.49":
         # Only 6 can ping out of a named table, and only there (scripts of 2018-2023 rely on it).
-        return [*commands, Command("/ping", "test", {**ping, "routing-table": STRING}, ("address",))]
+        return [Command("/ping", ("test",), {**ping, "routing-table": STRING}, ("address",))]
     ping["vrf"] = STRING
-    return [*commands, *(Command(path, "test", ping, ("address",)) for path in ("/ping", "/tool/ping"))]
+    return [Command(path, ("test",), ping, ("address",)) for path in ("/ping", "/tool/ping")]
 
 
 def _all_menus(version: Version) -> dict[str, Menu]:
-    parts = (_interfaces, _routes, _ip, _firewall, _system, _tools, _users)
+    parts = (_interfaces, _routes, _ip, _firewall, _system, _tools, _users, _files, network_menus, ipv6_menus)
     return {menu.path: menu for part in parts for menu in part(version)}
 
 

@@ -9,6 +9,7 @@ from hil.virtual.routeros.values import (
     FLAG,
     IP,
     IP_OR_PREFIX,
+    IPV6_OR_PREFIX,
     MAC,
     PORTS,
     PROTOCOL,
@@ -146,4 +147,42 @@ def firewall_fields(version: Version, table: str) -> dict[str, Kind]:
         fields["connection-nat-state"] = negatable(listing(enum("dstnat", "srcnat")))
     if table == "mangle":
         fields["new-routing-mark"] = mark
+    if table == "filter" and version == "7.22":
+        fields["hw-offload"] = FLAG  # of fasttrack; the kernel here has no switch to give it to
     return fields
+
+
+_REJECT_WITH_V6: Final = (
+    "icmp-address-unreachable",
+    "icmp-admin-prohibited",
+    "icmp-no-route",
+    "icmp-not-neighbour",
+    "icmp-port-unreachable",
+    "tcp-reset",
+)
+# What only IPv4 has, or is not understood here.
+_NOT_V6: Final = frozenset({"fragment", "ttl", "src-address-type", "dst-address-type"})
+
+
+def filter_fields_v6(version: Version) -> dict[str, Kind]:
+    """The arguments of /ipv6/firewall/filter."""
+    address = negatable(IPV6_OR_PREFIX)
+    kinds = negatable(listing(enum("anycast", "local", "multicast", "unicast", "unreachable")))
+    actions = [each for each in _ACTIONS["filter"] if each != "tarpit"]
+    if version == "6.49":  # fasttrack for IPv6 came with 7
+        actions.remove("fasttrack-connection")
+    return {
+        "chain": STRING,
+        "action": enum(*actions),
+        **{name: kind for name, kind in _EVERYWHERE.items() if name not in _NOT_V6},
+        "src-address": address,
+        "dst-address": address,
+        "src-address-type": kinds,
+        "dst-address-type": kinds,
+        "connection-state": _STATES,
+        "connection-mark": _TEXT,
+        "connection-bytes": STRING,
+        "hop-limit": STRING,
+        "tcp-flags": STRING,
+        "reject-with": enum(*_REJECT_WITH_V6),
+    }

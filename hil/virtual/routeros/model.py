@@ -1,15 +1,21 @@
-"""The model plane: rows have no effect; links, pings, counters and connections are what the control socket says."""
+"""The model plane: rows have no effect; links, pings, counters and connections are what the control socket says.
+
+Only /system/scheduler runs its jobs, for a job needs no kernel.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hil.virtual.routeros.dhcp_leases import CLIENTS, STOPPED, Lease, Leases
+from hil.virtual.routeros.kernel_timers import Scheduler, scheduled
 from hil.virtual.routeros.plane import Row, Trap
+from hil.virtual.routeros.scripts import Scripts
 from hil.virtual.routeros.store import Store
 from hil.virtual.routeros.values import format_time_us, parse_time_s
 
@@ -36,6 +42,9 @@ class ModelPlane:
         self.refuse_next: str | None = None
         """Message of a trap with which to refuse the next change."""
         self._store: Store | None = None
+        self._scheduler: Scheduler | None = None
+        self._leases: Leases | None = None
+        self._work: set[asyncio.Task[None]] = set()
         self._notify: Callable[[str, Row], None] | None = None
         self._targets: dict[str, _Target] = {}
         self._down: set[str] = set()
@@ -46,9 +55,16 @@ class ModelPlane:
     async def start(self, store: Store) -> None:
         """Take over the rows of this store."""
         self._store = store
+        self._scheduler = Scheduler(Scripts(store))
+        self._leases = Leases(store, Scripts(store), _nothing)
+        self._scheduler.sync(scheduled(store), booting=True)
 
     async def stop(self) -> None:
         """Forget what a power cut forgets."""
+        if self._scheduler is not None:
+            self._scheduler.stop()
+        for task in self._work:
+            task.cancel()
         self._connections.clear()
         self._counters.clear()
 
@@ -58,6 +74,10 @@ class ModelPlane:
         message, self.refuse_next = self.refuse_next, None
         if message is not None:
             raise Trap(message)
+        if CLIENTS in menus and self._leases is not None:
+            self._spawn(self._leases.follow())  # scripts of theirs write rows, and this write is not done yet
+        if "/system/scheduler" in menus and self._store is not None and self._scheduler is not None:
+            self._scheduler.sync(scheduled(self._store))
 
     async def rows(self, menu: str) -> list[Row] | None:
         """Connections; every other menu is the store's."""
@@ -72,8 +92,10 @@ class ModelPlane:
         if menu == "/ip/route":
             active = self._active_routes(rows)
             return {row[".id"]: {"active": "true" if row[".id"] in active else "false"} for row in rows}
-        if menu == "/ip/dhcp-client":
-            return {row[".id"]: {"status": "searching..." if self._is_down(row) else "bound"} for row in rows}
+        if menu == CLIENTS:
+            return {row[".id"]: self._client(row) for row in rows}
+        if menu == "/system/scheduler" and self._scheduler is not None:
+            return self._scheduler.live
         if menu in _FIREWALL:
             return {row[".id"]: {"bytes": "0", "packets": "0"} for row in rows}
         return {}
@@ -88,7 +110,7 @@ class ModelPlane:
 
     async def ping(self, arguments: Mapping[str, str]) -> AsyncIterator[Row]:
         """Echoes at the interval asked for, until the count or a cancel."""
-        target = self._targets.get(arguments["address"], _Target())
+        target = self._targets.setdefault(arguments["address"], _Target())
         interval_s = parse_time_s(arguments.get("interval", "1s"))
         count = int(arguments.get("count", "0"))
         for seq in itertools.count():
@@ -110,19 +132,26 @@ class ModelPlane:
         self._notify = notify
 
     def control(self, do: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """One operation of the control socket: ``ping``, ``link``, ``counters``, ``connections``, ``refuse``."""
+        """One operation of the control socket: ``ping``, ``link``, ``lease``, ``counters``, ``connections``,
+        ``traffic``, ``refuse``.
+        """
         if do == "ping":
             self.set_ping(options["address"], options.get("rtt_ms", 20.0), lost=options.get("lost", False))
         elif do == "link":
             self.set_link(options["interface"], running=options["running"])
+        elif do == "lease":
+            self._spawn(self.set_lease(options["interface"], options.get("address"), options.get("gateway", "")))
         elif do == "counters":
             self.set_counters(options["interface"], options["counters"])
         elif do == "connections":
             return {"ids": self.set_connections(options["rows"])}
+        elif do == "traffic":
+            return {"ids": self.traffic(options.get("add", []), options.get("changes", {}))}
         elif do == "refuse":
             self.refuse_next = options["message"]
         else:
-            raise ValueError(f"the model plane cannot {do!r}; it knows ping, link, counters, connections, refuse")
+            known = "ping, link, lease, counters, connections, traffic, refuse"
+            raise ValueError(f"the model plane cannot {do!r}; it knows {known}")
         return {}
 
     def set_ping(self, address: str, rtt_ms: float = 20.0, *, lost: bool = False) -> None:
@@ -139,6 +168,17 @@ class ModelPlane:
         if self._notify is not None:
             self._notify("/interface", {"name": interface, "running": "true" if running else "false"})
 
+    async def set_lease(self, interface: str, address: str | None, gateway: str = "") -> None:
+        """What the DHCP client of an interface is told: an address with its length and a next hop, or nothing more."""
+        assert self._store is not None and self._leases is not None
+        row = next((row for row in self._store.rows(CLIENTS) if row["interface"] == interface), None)
+        if row is None:
+            raise ValueError(f"no DHCP client on {interface!r}")
+        if address is None:
+            await self._leases.lose(row, "lease stopped locally")
+        else:
+            await self._leases.bind(row, Lease(address, gateway, gateway))
+
     def set_counters(self, interface: str, counters: Mapping[str, object]) -> None:
         """Set some of an interface's counters (bytes and packets since boot)."""
         unknown = sorted(set(counters) - set(COUNTERS))
@@ -151,10 +191,27 @@ class ModelPlane:
         self._connections = [{".id": f"*{next(self._connection_ids):X}", **row} for row in rows]
         return [row[".id"] for row in self._connections]
 
+    def traffic(self, add: list[Row], changes: Mapping[str, Row]) -> list[str]:
+        """Change some values of connections by id (those that are gone stay gone), add others; the ids of these."""
+        for row in self._connections:
+            row.update(changes.get(row[".id"], {}))
+        added: list[Row] = [{".id": f"*{next(self._connection_ids):X}", **row} for row in add]
+        self._connections += added
+        return [row[".id"] for row in added]
+
     def _link(self, row: Row) -> Row:
         running = row["name"] not in self._down and row["disabled"] != "true"
         counters = {**dict.fromkeys(COUNTERS, "0"), **self._counters.get(row["name"], {})}
         return {"running": "true" if running else "false", **counters}
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    def _client(self, row: Row) -> Row:
+        assert self._leases is not None
+        return {"status": STOPPED} if self._is_down(row) else self._leases.live(row)
 
     def _is_down(self, row: Row) -> bool:
         return row["interface"] in self._down or row["disabled"] == "true"
@@ -189,3 +246,7 @@ class ModelPlane:
                 return not self._is_down(row)
         # Blackholes, and gateways no address of the router is next to: their links are unknown here.
         return True
+
+
+async def _nothing() -> None:
+    """There is no kernel to follow rows."""

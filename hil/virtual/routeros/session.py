@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
-import ipaddress
 import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from hil.virtual.routeros.access import Caller, LoginError
 from hil.virtual.routeros.arguments import Request, parse_request, tag_of
-from hil.virtual.routeros.engine import Answer, Caller, trap_words
+from hil.virtual.routeros.engine import Answer, trap_words
 from hil.virtual.routeros.events import masked
 from hil.virtual.routeros.misbehave import Rule
-from hil.virtual.routeros.plane import Row, Trap
+from hil.virtual.routeros.plane import Trap
 from hil.virtual.routeros.wire import Decoder, Sentence, WireError, encode_sentence
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ class Session:
         decoder = Decoder()
         try:
             while data := await self._reader.read(READ_BYTES):
+                self._router.api_bytes[self.service] += len(data)
                 for sentence in decoder.feed(data, time.monotonic()):
                     # Nothing is taken any more once the last words of the session are on their way.
                     if not self._writer.is_closing():
@@ -86,10 +86,7 @@ class Session:
         self._writer.transport.abort()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._active_row is not None:
-            self._router.store.remove_dynamic("/user/active", self._active_row)
-            user = self.caller.user if self.caller else "?"
-            self._router.store.append_log("system,info,account", f"user {user} logged out from {self.peer} via api")
+        self._log_out()
         for sentence in sorted(self._unanswered):
             self._log("reply", sentence=sentence, outcome="session ended")
         self._log("session_closed")
@@ -155,7 +152,7 @@ class Session:
 
     def _caller(self, asked: _Asked, caller: Caller) -> Caller:
         """The user with the policies of this moment, which an administrator may have changed since the login."""
-        policies = self._router.policies_of(caller.user)
+        policies = self._router.access.policies_of(caller.user)
         if (lost := asked.faults.get("lost_policy")) is not None:
             policies -= {lost.policy}
         return Caller(caller.user, policies)
@@ -191,20 +188,19 @@ class Session:
     async def _login(self, request: Request, *, wrong: bool) -> None:
         """The login of 6.43 and later: name and password in one sentence."""
         user, given = request.attributes.get("name", ""), request.attributes.get("password", "")
-        password = self._router.store.password_of(user)
-        same = hmac.compare_digest((password or "").encode(), given.encode("utf-8", "surrogateescape"))
-        policies = self._router.policies_of(user)
-        allowed = _address_allowed(self.peer, self._router.user_addresses(user))
-        if wrong or password is None or not same or "api" not in policies or not allowed:
-            message = f"login failure for user {user} from {self.peer} via api"
-            self._router.store.append_log("system,error,critical", message)
-            raise Trap("invalid user name or password (6)")
-        self.caller = Caller(user, policies)
-        if self._active_row is not None:
-            self._router.store.remove_dynamic("/user/active", self._active_row)
-        row = {"when": self._router.store.wall_time(), "name": user, "address": self.peer, "via": "api"}
-        self._active_row = self._router.store.add_dynamic("/user/active", row)
-        self._router.store.append_log("system,info,account", f"user {user} logged in from {self.peer} via api")
+        access = self._router.access
+        try:
+            caller = access.login(self.service, user, given, self.peer, wrong=wrong)
+        except LoginError:
+            raise Trap("invalid user name or password (6)") from None
+        self._log_out()
+        self.caller = caller
+        self._active_row = access.opened(self.service, user, self.peer)
+
+    def _log_out(self) -> None:
+        if self._active_row is not None and self.caller is not None:
+            self._router.access.closed(self.service, self.caller.user, self.peer, self._active_row)
+            self._active_row = None
 
     async def _cancel(self, request: Request) -> None:
         """End the commands with the tag given, or all others; each answers its own interrupted trap."""
@@ -269,6 +265,7 @@ class Session:
             # Half of the first word; after that no byte could mean anything to the client.
             self._muted = True
             data = data[: 1 + len(words[0]) // 2]
+        self._router.api_bytes[self.service] += len(data)
         self._writer.write(data)
 
     def _outcome(self, asked: _Asked, outcome: str, **details: object) -> None:
@@ -284,16 +281,3 @@ class Session:
 def _answer_words(answer: Answer) -> list[str]:
     kind, row = answer
     return [f"!{kind}", *(f"={name}={value}" for name, value in row.items())]
-
-
-def _address_allowed(peer: str, prefixes: str) -> bool:
-    """Whether the peer is in one of the prefixes; none given allows all."""
-    if not prefixes:
-        return True
-    address = ipaddress.ip_address(peer)
-    return any(address in ipaddress.ip_network(prefix) for prefix in prefixes.split(","))
-
-
-def service_allows(service: Row, peer: str) -> bool:
-    """Whether a row of /ip/service lets this peer in."""
-    return service["disabled"] != "true" and _address_allowed(peer, service.get("address", ""))

@@ -6,23 +6,36 @@ import copy
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
-from hil.virtual.routeros.boards import Profile, factory_rows, nameplate
+from hil.virtual.routeros.boards import BOARDS, Profile, factory_rows, nameplate
 from hil.virtual.routeros.derived import FASTTRACK_DUMMIES, derived_values
-from hil.virtual.routeros.menus import MENUS, Menu
+from hil.virtual.routeros.device_mode import DeviceMode, mode_record
+from hil.virtual.routeros.files import FILE, FLASH, FULL, shown
+from hil.virtual.routeros.menu import Menu
+from hil.virtual.routeros.menus import DEVICE_MODE, MENUS
 from hil.virtual.routeros.plane import Row, Trap
 from hil.virtual.routeros.values import Version, format_time_s, parse_time_s
+
+if TYPE_CHECKING:
+    from hil.virtual.routeros.access import Caller
 
 LOG_ROWS_MAX: Final = 1000  # the factory setting of the router's memory log
 HISTORY_ROWS_MAX: Final = 100
 
 INTERFACES: Final = "/interface"
 # Menus that show some of the rows of /interface, under the same ids, and what both show.
-INTERFACE_VIEWS: Final[Mapping[str, str]] = {"/interface/ethernet": "ether", "/interface/bridge": "bridge"}
+INTERFACE_VIEWS: Final[Mapping[str, str]] = {
+    "/interface/ethernet": "ether",
+    "/interface/bridge": "bridge",
+    "/interface/vlan": "vlan",
+    "/interface/pppoe-client": "pppoe-out",
+}
 INTERFACE_SHARED: Final = ("name", "default-name", "comment", "disabled", "mtu", "l2mtu", "mac-address")
 ADDRESS_LIST: Final = "/ip/firewall/address-list"
+# What a backup leaves alone: it belongs to the board, or is gone after a reboot.
+_NOT_SAVED: Final = frozenset({FILE, "/ip/firewall/connection", "/log", "/system/history", "/system/package"})
 _INTERFACE_FAMILY: Final = (INTERFACES, *INTERFACE_VIEWS)
 
 
@@ -52,18 +65,31 @@ class Store:
         version: Version,
         profile: Profile,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        device_mode: DeviceMode = "advanced",
+        free_bytes: int | None = None,
+        clock_offset_s: float = 0.0,
     ) -> None:
         self.version: Version = version
         self.profile: Profile = profile
         self.clock = clock
         self.booted_s = clock()
+        self.bound_ports: dict[str, str] = {}
+        """The ports that the bench chose for services: they are shown, but nobody configured them."""
+        self._orders: list[tuple[str, str]] = []
+        self.script_globals: dict[str, str | list[str]] = {}
+        """What scripts keep in ``:global`` variables, until the next reboot."""
+        self._clock_offset = timedelta(seconds=clock_offset_s)
+        self._disk_bytes = BOARDS[profile].free_bytes if free_bytes is None else free_bytes
         self.menus: Mapping[str, Menu] = MENUS[version]
-        self.runner: Callable[[Mapping[str, str] | list[str]], Awaitable[list[Row]]] | None = None
-        """Executes a sentence as the local administrator; set by the command engine."""
+        self.runner: Callable[[Mapping[str, str] | list[str], Caller | None], Awaitable[list[Row]]] | None = None
+        """Executes a sentence, as the local administrator where no caller is given; set by the command engine."""
         self._tables: dict[str, _Table] = {path: _Table() for path, menu in self.menus.items() if not menu.single}
         self._settings: dict[str, Row] = {
             path: dict(menu.defaults) for path, menu in self.menus.items() if menu.single
         } | nameplate(version, profile)
+        if DEVICE_MODE in self.menus:
+            self._settings[DEVICE_MODE] = mode_record(device_mode)
         self._watchers: dict[str, list[Callable[[Row], None]]] = {}
         self._unpublished: list[tuple[str, Row]] = []
         for path, rows in factory_rows(version, profile).items():
@@ -86,13 +112,18 @@ class Store:
         row["dynamic"] = "true" if entry.dynamic else "false"
         if entry.deadline_s is not None:
             row["timeout"] = format_time_s(max(0.0, entry.deadline_s - self.clock()))
-        return row
+        return shown(self.version, row) if menu == FILE else row
+
+    def entries(self, menu: str) -> list[Entry]:
+        """The rows of a menu as they are kept, secrets among them; for parts of the router, not to be changed."""
+        return list(self._table(menu).entries)
 
     def single(self, menu: str) -> Row:
         """The record of a settings menu."""
         record = dict(self._settings[menu])
         if menu == "/system/resource":
             record["uptime"] = format_time_s(self.clock() - self.booted_s)
+            record["free-hdd-space"] = str(self.free_bytes())
         elif menu == "/system/clock":
             record |= {"date": self.wall_time().rpartition(" ")[0], "time": self.wall_time().rpartition(" ")[2]}
             record["gmt-offset"] = "+00:00"
@@ -117,20 +148,24 @@ class Store:
                 return entry.values.get("password", "")
         return None
 
+    def free_bytes(self) -> int:
+        """The space left for files."""
+        return self._disk_bytes - sum(int(entry.values.get("size", "0")) for entry in self._table(FILE).entries)
+
     def wall_time(self) -> str:
         """Date and time as this version prints them."""
-        now = datetime.now(UTC)
+        now = datetime.now(UTC) + self._clock_offset
         return now.strftime("%b/%d/%Y %H:%M:%S" if self.version == "6.49" else "%Y-%m-%d %H:%M:%S").lower()
 
-    async def sentence(self, words: Mapping[str, str] | list[str]) -> list[Row]:
-        """Execute a command as the local administrator: its rows, a returned value last under ``ret``.
+    async def sentence(self, words: Mapping[str, str] | list[str], caller: Caller | None = None) -> list[Row]:
+        """Execute a command, as the local administrator where no caller is given: its rows, a value last as ``ret``.
 
         Either API words (``["/ip/route/add", "=gateway=..."]``) or a mapping with the path under ``"command"``. Raises
         Trap where the router refuses. Not to be awaited from within ``Plane.changed``: it waits for the same turn.
         """
         if self.runner is None:
             raise RuntimeError("this store is not connected to a command engine; create an Engine for it first")
-        return await self.runner(words)
+        return await self.runner(words, caller)
 
     # Rows that the plane owns
 
@@ -168,7 +203,7 @@ class Store:
 
     def set_service_port(self, service: str, port: int) -> None:
         """Show the port a service was really bound to."""
-        self.find("/ip/service", service).values["port"] = str(port)
+        self.find("/ip/service", service).values["port"] = self.bound_ports[service] = str(port)
 
     # Writes; the engine publishes them once the plane has accepted them
 
@@ -180,9 +215,10 @@ class Store:
         lapse = self._take_lapse(menu, values)
         dynamic = values.pop("dynamic", "false") == "true"
         values = derived_values(self.version, menu.path, values)
-        if menu.path == ADDRESS_LIST:
-            values["creation-time"] = self.wall_time()
+        if menu.path in (ADDRESS_LIST, FILE):
+            values[self._time_name(menu)] = self.wall_time()
         self._refuse_duplicate(menu, values, None)
+        self._refuse_full(menu, values, None)
         place = None if place_before is None else self._place(menu, place_before)
         entry = self._insert(menu.path, values, dynamic=dynamic, place=place)
         self._set_lapse(entry, lapse)
@@ -199,6 +235,9 @@ class Store:
             changed.pop("dynamic", None)
             changed = derived_values(self.version, menu.path, self._without_empty(menu, changed))
             self._refuse_duplicate(menu, changed, entry)
+            self._refuse_full(menu, changed, entry)
+            if menu.path == FILE:
+                changed[self._time_name(menu)] = self.wall_time()
             entry.values = changed
             self._set_lapse(entry, lapse)
         self._wrote(menu.path, entries)
@@ -223,6 +262,8 @@ class Store:
             if entry.builtin:
                 raise Trap("failure: can not remove builtin")
             self._refuse_dynamic(menu, entry, "remove")
+            if menu.path == "/user/group" and entry.values["name"] in self._groups_in_use():
+                raise Trap("failure: group has some users")
         for entry in entries:
             # A row named twice in one command is removed once.
             if entry in table.entries:
@@ -243,6 +284,15 @@ class Store:
         place = len(kept) if target is None else kept.index(target)
         self._table(menu.path).entries = [*kept[:place], *entries, *kept[place:]]
         self._wrote(menu.path, entries)
+
+    def order(self, menu: Menu, references: Sequence[str], command: str) -> None:
+        """Something to do for these rows that changes nothing of them (``renew``, ``release``); see take_orders."""
+        self._orders += [(self.find(menu.path, reference).id, command) for reference in references]
+
+    def take_orders(self) -> list[tuple[str, str]]:
+        """The orders since the last call, as (``.id``, command); for the plane."""
+        orders, self._orders = self._orders, []
+        return orders
 
     def set_single(self, menu: Menu, values: Row) -> None:
         """Change settings."""
@@ -297,16 +347,45 @@ class Store:
     def reboot(self) -> None:
         """Forget what a power cut forgets: dynamic rows, logs, ids."""
         self.booted_s = self.clock()
+        self.script_globals.clear()
         for table in self._tables.values():
             table.entries = [entry for entry in table.entries if not entry.dynamic or entry.builtin]
         for path in ("/log", "/system/history", "/user/active"):
             self._table(path).entries.clear()
+        if BOARDS[self.profile].flash:
+            files = self._table(FILE)
+            files.entries = [entry for entry in files.entries if entry.values["name"].startswith(FLASH)]
         for path, table in self._tables.items():
             if path not in _INTERFACE_FAMILY:
                 _renumber([table])
         self._renumber_interfaces()
         self._settle("/ip/firewall/filter")
         self._unpublished.clear()
+
+    # Backup
+
+    def dump(self) -> dict[str, Any]:
+        """All that a backup keeps, secrets included, as JSON can hold it."""
+        rows = {
+            path: [[entry.values, entry.builtin] for entry in table.entries if not entry.dynamic]
+            for path, table in self._tables.items()
+            if path not in _NOT_SAVED
+        }
+        settings = {path: record for path, record in self._settings.items() if self.menus[path].fields}
+        return {"rows": rows, "settings": settings}
+
+    def load_dump(self, saved: Mapping[str, Any]) -> None:
+        """Put back what :meth:`dump` gave. To be followed by a reboot: nobody is told."""
+        for path, rows in saved["rows"].items():
+            table = self._tables[path] = _Table()
+            for values, builtin in rows:
+                table.entries.append(Entry(f"*{table.next_id:X}", dict(values), builtin=builtin))
+                table.next_id += 1
+        for path, record in saved["settings"].items():
+            self._settings[path] = dict(record)
+        for view in INTERFACE_VIEWS:
+            self._renumber_view(view)
+        self._table(INTERFACES).next_id = len(self._table(INTERFACES).entries) + 1
 
     def watch(self, menu: str, callback: Callable[[Row], None]) -> Callable[[], None]:
         """Call back with every row of ``menu`` that changes or dies; returns the way to stop it."""
@@ -403,6 +482,19 @@ class Store:
             if entry is not itself and [entry.values.get(name) for name in menu.unique] == key:
                 raise Trap(menu.duplicate)
 
+    def _refuse_full(self, menu: Menu, values: Row, itself: Entry | None) -> None:
+        """Refuse a file for which there is no space; what it replaces makes room first."""
+        if menu.path == FILE:
+            freed = 0 if itself is None else int(itself.values.get("size", "0"))
+            if int(values.get("size", "0")) > self.free_bytes() + freed:
+                raise Trap(FULL)
+
+    def _groups_in_use(self) -> frozenset[str]:
+        return frozenset(entry.values["group"] for entry in self._table("/user").entries)
+
+    def _time_name(self, menu: Menu) -> str:
+        return "last-modified" if menu.path == FILE and self.version == "7.22" else "creation-time"
+
     @staticmethod
     def _take_lapse(menu: Menu, values: Row) -> str | None:
         """The time after which an address-list row goes away; in every other menu a timeout is a plain property."""
@@ -425,6 +517,12 @@ class Store:
         while f"{menu.auto_name}{number}" in taken:
             number += 1
         return f"{menu.auto_name}{number}"
+
+    def _renumber_view(self, view: str) -> None:
+        """Give the rows of a view the ids that the same interfaces have in /interface."""
+        ids = {entry.values["name"]: entry.id for entry in self._table(INTERFACES).entries}
+        for entry in self._table(view).entries:
+            entry.id = ids[entry.values["name"]]
 
     def _renumber_interfaces(self) -> None:
         before = [entry.id for entry in self._table(INTERFACES).entries]

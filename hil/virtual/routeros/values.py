@@ -154,12 +154,32 @@ def _parse(convert: Callable[[str], _T], text: str) -> _T:
         raise InvalidError(text) from None
 
 
+def _prefix_v6(text: str, _names: Names) -> str:
+    return str(_parse(lambda value: ipaddress.IPv6Network(value, strict=False), text))
+
+
+def _interface_address_v6(text: str, _names: Names) -> str:
+    return str(_parse(ipaddress.IPv6Interface, text if "/" in text else f"{text}/64"))
+
+
+def _ip_or_prefix_v6(text: str, names: Names) -> str:
+    """An address, a prefix or a range; an address alone prints as a /128."""
+    first, dash, last = text.partition("-")
+    if dash:
+        return f"{_parse(ipaddress.IPv6Address, first)}-{_parse(ipaddress.IPv6Address, last)}"
+    return _prefix_v6(text, names)
+
+
 FLAG: Final = Kind("flag", _flag)
 STRING: Final = Kind("string", _string)
 IP: Final = Kind("ip", _ip)
 PREFIX: Final = Kind("prefix", _prefix)
 IP_OR_PREFIX: Final = Kind("ip-or-prefix", _ip_or_prefix)
 INTERFACE_ADDRESS: Final = Kind("interface-address", _interface_address)
+IPV6: Final = Kind("ipv6", lambda text, _names: str(_parse(ipaddress.IPv6Address, text)))
+PREFIX_V6: Final = Kind("ipv6-prefix", _prefix_v6)
+IPV6_OR_PREFIX: Final = Kind("ipv6-or-prefix", _ip_or_prefix_v6)
+INTERFACE_ADDRESS_V6: Final = Kind("ipv6-interface-address", _interface_address_v6)
 MAC: Final = Kind("mac", _mac)
 
 
@@ -263,7 +283,17 @@ def _ports(text: str, names: Names) -> str:
 
 PORTS: Final = Kind("ports", _ports)
 
-_PROTOCOLS: Final = {"icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "udp": 17, "gre": 47, "ipsec-esp": 50, "ipsec-ah": 51}
+_PROTOCOLS: Final = {
+    "icmp": 1,
+    "igmp": 2,
+    "ipip": 4,
+    "tcp": 6,
+    "udp": 17,
+    "gre": 47,
+    "ipsec-esp": 50,
+    "ipsec-ah": 51,
+    "icmpv6": 58,
+}
 
 
 def _protocol(text: str, _names: Names) -> str:
@@ -298,3 +328,17 @@ def _gateway(text: str, names: Names) -> str:
 
 
 GATEWAYS: Final = listing(Kind("gateway", _gateway))
+
+
+def _gateway_v6(text: str, names: Names) -> str:
+    """``address``, ``interface``, ``address%interface``."""
+    address, _, interface = text.partition("%")
+    if text in names.names("/interface"):
+        return text
+    if interface and interface not in names.names("/interface"):
+        raise InvalidError(text)
+    _parse(ipaddress.IPv6Address, address)
+    return text
+
+
+GATEWAYS_V6: Final = listing(Kind("ipv6-gateway", _gateway_v6))
