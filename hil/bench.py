@@ -8,12 +8,13 @@ machine's monotonic clock, and the ``source`` that observed it (``emulator``, ``
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 Event = dict[str, Any]
 Match = Callable[[Event], bool]
+HOLD_S = 30.0
 PHONES = ("p1", "p2", "p3", "p4", "p5", "p6")
 
 
@@ -37,13 +38,19 @@ class Binding:
 
 @dataclass(frozen=True)
 class Options:
-    """How a scenario is to be run. ``long``: the form of ``make bench``, else that of ``make test``."""
+    """How a scenario is to be run. ``long``: the form of ``make bench``, else that of ``make test``.
+
+    ``start``: how the router is configured before the story: ``as-now``, with the agent's access and both uplinks in
+    place; ``factory``, as it is sold, its uplinks told by DHCP; ``hand-grown``, by its owner over years, with a static
+    primary and the backup told by DHCP. But for the first there is no access yet, and SSH is on.
+    """
 
     router: str = "7.22"
     profile: str = "rb2011"
     seed: int = 1
     long: bool = False
     breakage: str = ""
+    start: str = "as-now"
 
 
 class Bench(Protocol):
@@ -90,13 +97,48 @@ class Bench(Protocol):
     async def call_gap(self, label: str) -> None:
         """Note the longest silence of each media flow since the last reset, as an event ``max_gaps``."""
 
+    async def probe_gap(self, label: str) -> None:
+        """Note, as an event ``probe_gaps``, the longest spacing of the pings to each target since the last reset."""
+
     async def reset_gaps(self) -> None:
-        """Measure silences from now on."""
+        """Measure silences and spacings from now on."""
+
+    async def look(self, stage: str) -> Event:
+        """Note, as an event ``look``, what a bystander sees now; ``stage`` says for what it was asked.
+
+        ``leases``: the agent's timed entries in the router as "list address", None while it is down. ``voice``: by
+        line, when a voice packet of the site last came to it (``entered_s``) and when one was last delivered
+        (``delivered_s``).
+        """
 
     # --- the site ---
 
-    async def start_site(self, phones: Iterable[str] = PHONES, spread_s: float = 5.0) -> None:
-        """Provision the router, start the agent, start the phones at seeded moments, wait until all are bound."""
+    async def start_site(
+        self,
+        phones: Iterable[str] = PHONES,
+        spread_s: float = 5.0,
+        *,
+        hold_s: float = HOLD_S,
+        own_disk: bool = False,
+        provisioned: bool = False,
+    ) -> None:
+        """Provision the router, start the agent, start the phones at seeded moments, wait until all are bound.
+
+        ``hold_s`` is the site's hold. ``own_disk``: the agent's state lies on a file system of its own.
+        ``provisioned``: the story has seen to the router itself.
+        """
+
+    async def provision(self, *words: str, as_owner: bool = False) -> Event:
+        """Run ``edgeagent provision`` with these words and note, as an event ``provision``, how it ended.
+
+        ``code`` and ``output``; ``began_s`` and ``t`` say when. ``as_owner``: with the login of the router's owner.
+        """
+
+    async def export(self, label: str) -> Event:
+        """Note, as an event ``export``, the router's configuration as its owner reads it over SSH.
+
+        ``lines``: one command a line, without what tells of the day.
+        """
 
     async def start_phones(self, phones: Iterable[str], spread_s: float) -> None:
         """Start only phones, without any agent."""
@@ -107,8 +149,62 @@ class Bench(Protocol):
     async def stop_agent(self, *, kill: bool = False) -> None:
         """End the agent, gently or not."""
 
+    async def start_rival(self) -> None:
+        """Start a second agent beside the first, of another site, with a store of its own, for the same router."""
+
+    async def stop_rival(self) -> None:
+        """End the second agent at once."""
+
+    async def note_status(self, label: str, *, rival: bool = False) -> Event:
+        """Note, as an event ``status``, what the agent says of itself.
+
+        ``answered``: whether it did. ``faults``: their codes. ``rows``: its view of the router's rows. ``said``: what
+        it told of them so far, each as [seconds of the bench's clock, kind, thing, what was found].
+        """
+
+    async def pause_agent(self, seconds: float) -> None:
+        """The agent's process stands still for so long."""
+
+    async def stop_at_record(self, phase: str, timeout_s: float) -> Event | None:
+        """Let the agent's process stand still when it has recorded, on its disk, that it goes to ``phase`` now.
+
+        Returns the event ``stopped at record`` that is noted then, or None if that did not happen in time.
+        """
+
+    async def freeze_disk(self) -> float:
+        """The agent's own disk hangs from now on; returns when. A write of the bench to it is noted when it is done."""
+
+    async def thaw_disk(self) -> float:
+        """The disk goes on; returns when."""
+
+    async def note_store(self, label: str) -> Event:
+        """Note, as an event ``store``, the changes of place that the agent's store holds (``places``)."""
+
     async def power(self, box: str, *, on: bool) -> None:
-        """Switch a box (``router``) off or on."""
+        """Switch a box off, or on and wait until it has booted.
+
+        ``router``: whatever it held in RAM is gone, and its LAN ports are dead meanwhile. ``agent``: the machine it
+        runs on; it comes back with another boot id and a clock near zero, its disk as it was. ``modem``: LTE has no
+        carrier, and passes nothing yet for some seconds after that is back. ``phones``: all that the story has started;
+        they do not say goodbye, and register when and as often as they please.
+        """
+
+    async def use_own_disk(self) -> None:
+        """From the agent's next start on, its state lies on a file system of its own, as on a card of its own."""
+
+    async def note_usage(self, label: str) -> Event:
+        """Note what the agent has used since it was started, as an event ``usage``.
+
+        ``rss_bytes`` and ``rss_peak_bytes`` of its processes, their ``cpu_s``, and the ``written_bytes`` of its disk
+        (see :meth:`use_own_disk`) at the block device, what still waited to be written included.
+        """
+
+    async def waste(self, what: str, seconds: float) -> None:
+        """A neighbour of the agent is wasteful for so long, and is measured as the agent is.
+
+        ``cpu``: it never rests. ``memory``: it fills 64 MiB. ``disk``: it writes and syncs 4 KiB each second on the
+        agent's disk. Its events ``usage`` are labelled "WHAT wasted from" and "WHAT wasted until".
+        """
 
     async def router_sentence(self, *words: str) -> list[dict[str, str]]:
         """Type a command at the router as its owner would."""
@@ -122,6 +218,23 @@ class Bench(Protocol):
     async def router_api(self, *words: str) -> list[dict[str, str]]:
         """Send a command over the router's API, as an administrator's tool would."""
 
+    async def add_foreign_connections(self, count: int) -> None:
+        """Fill the router's connection table with so many connections of others, which stay for an hour."""
+
+    async def poll_naively(self, clients: int, seconds: float) -> None:
+        """So many foreign programs ask the router's plain API for all connections and interfaces, all the time.
+
+        Each asks on a connection of its own, and anew each time.
+        """
+
+    async def note_api_load(self, label: str) -> Event:
+        """Note, as an event ``load``, the router's own counts of what its API did so far.
+
+        ``rows`` of its connection table; by connection to the API ("api-ssl ADDRESS:PORT"), the ``packet_bytes`` of
+        both directions that it counts there; ``api_bytes`` without headers and TLS, by service; ``log_lines`` that
+        name the agent's user.
+        """
+
     async def place_call(self, phone: str, timeout_s: float) -> float | None:
         """Dial the far end; when it was answered, or None."""
 
@@ -130,6 +243,9 @@ class Bench(Protocol):
 
     async def provider_options(self, *, ignore: bool) -> None:
         """The provider's server ignores SIP OPTIONS from now on, or answers them again."""
+
+    async def provider_mail(self, mode: str) -> None:
+        """What the mail server does from now on: ``accept``, ``defer`` (451, as greylisting does) or ``down``."""
 
     async def provider_silent(self, *, silent: bool) -> None:
         """The provider's servers stop answering anything, or come back."""
@@ -146,5 +262,58 @@ class Bench(Protocol):
     async def ping_from_site(self, target: str) -> None:
         """One ordinary ping from the agent's host to ``target``, with its main address."""
 
+    # --- leaks and voice ---
+
+    async def start_leaks(self) -> None:
+        """Make ready to send the attempts of the leak suite; everything that crosses LTE is recorded from now on.
+
+        Events, as source ``carrier``, come from :meth:`judge_leaks`. Notes, as an event ``attempts``, what there is to
+        try: by name, why, and whether a router can prevent it.
+        """
+
+    async def open_flows(self, label: str, *, fast: bool) -> None:
+        """Set up flows that are to be carried over into a situation; ``fast``: those that must be fasttracked."""
+
+    async def begin_attempts(self, label: str) -> None:
+        """From now on send every attempt, several times a second, marked as of this situation."""
+
+    async def end_attempts(self, label: str) -> None:
+        """Stop; noted as an event ``attempted`` with how often each attempt was ``sent``."""
+
+    async def judge_leaks(self, control_s: float) -> None:
+        """Look through all that crossed LTE. What came before ``control_s`` was sent under the standing rules.
+
+        ``marked``: an attempt was seen in a situation. ``class`` and ``unclassified``: the other packets, by name and
+        direction. Each has ``packets`` and ``bytes``. ``recorded``: how many ``frames`` there were, and the names of
+        the attempts that are in no class (``strange``).
+        """
+
+    async def check_voice(self, label: str) -> Event:
+        """Try every form of voice; noted as an event ``voice checked`` with ``worked``: check -> whether it did."""
+
+    async def ask_by_name(self) -> None:
+        """Phones started from now on find their registrar by its SRV record, and ask the router for it.
+
+        The site is to let voice devices ask the provider's resolver while they are on LTE.
+        """
+
+    async def ask_name(self, host: str, server: str, label: str) -> Event:
+        """A host (``pc``, ``pi``, ``ph1``) asks a server for a name that begins with ``label``, a few times.
+
+        Noted as an event ``question``: whether it was ``answered``, and the bytes of it that were seen on LTE,
+        ``lte_bytes``.
+        """
+
     async def ask(self, instruction: str) -> None:
         """Ask the person at the bench to do something (a virtual bench refuses)."""
+
+
+async def disable_rows(bench: Bench, menu: str, comment: str, actions: Sequence[str] = ()) -> None:
+    """Switch off, at the router, the product's rows of a menu whose comments begin like this.
+
+    ``actions``: only those that do one of these. They stay off: a product that puts them right is told that it has.
+    """
+    await bench.router_misbehave("swallow", command=f"{menu}/set", arguments="^=disabled=")
+    for row in await bench.router_sentence(f"{menu}/print"):
+        if row.get("comment", "").startswith(comment) and (not actions or row.get("action") in actions):
+            await bench.router_sentence(f"{menu}/disable", f"=.id={row['.id']}")

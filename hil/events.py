@@ -12,6 +12,8 @@ from hil.bench import BenchBroken, Event
 
 SITE_LEASE = "edge-lte-site"
 PHONE_LEASE = "edge-lte-phone"
+LEASES = ("edge-alive", "edge-wan-site", "edge-wan-phone", SITE_LEASE, PHONE_LEASE)
+LEARNT_LIST = "edge-phones"  # what the router learns by itself: no lease
 VOICE_CLASSES = ("sip", "rtp", "rtcp")
 
 
@@ -99,8 +101,34 @@ def _value(sentence: Event, name: str) -> str:
 
 
 def leases_removed(events: Iterable[Event]) -> list[Event]:
-    """The sentences that give leases back."""
+    """The sentences that take entries out of address lists, leases among them."""
     return sentences(events, "/ip/firewall/address-list/remove")
+
+
+def released(events: Sequence[Event], since_s: float = 0.0) -> list[Event]:
+    """The sentences from then on that give the site's lease of the backup back."""
+    return [event for event in _given_back(events, (SITE_LEASE,)) if event["t"] >= since_s]
+
+
+def lease_changes(events: Sequence[Event]) -> list[Event]:
+    """The sentences that take or give back any lease; a renewal changes nothing."""
+    return [*(event for name in LEASES for event in leases_taken(events, name)), *_given_back(events, LEASES)]
+
+
+def _given_back(events: Sequence[Event], names: Sequence[str]) -> list[Event]:
+    """Removals of rows of these lists. A router that has rebooted gives the same ids to others."""
+    replies = {(reply["session"], reply["sentence"]): reply for reply in of(events, "router", "reply")}
+    rows: dict[str, str] = {}  # what each id stands for by then
+    found = []
+    changes = [*sentences(events, "/ip/firewall/address-list/add"), *leases_removed(events)]
+    for event in sorted(changes, key=lambda event: float(event["t"])):
+        if event["words"][0].endswith("/add"):
+            row_id = replies.get((event["session"], event["sentence"]), {}).get("ret")
+            if row_id is not None:
+                rows[row_id] = _value(event, "list")
+        elif any(rows.get(row_id) in names for row_id in _value(event, ".id").split(",")):
+            found.append(event)
+    return found
 
 
 def registered(events: Iterable[Event], user: str, address: str, since_s: float) -> float | None:
@@ -134,3 +162,8 @@ def grown(events: Sequence[Event], before: str, after: str, key: str, counter: s
             f"{key} {counter} shrank by {-more} between {before!r} and {after!r}: the counters were reset"
         )
     return more
+
+
+def mails(events: Iterable[Event], kind: str) -> list[Event]:
+    """The mails of a kind that the mail server delivered; the Message-ID names it."""
+    return [mail for mail in of(events, "exim", "delivered") if f".{kind}." in mail["message_id"]]

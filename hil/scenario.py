@@ -29,7 +29,7 @@ class Scenario:
     ``story`` drives the bench and notes what it does; ``figures`` computes samples from the events alone, so that they
     can be computed again from the file. ``routers``: the versions it is about. ``breakages``: ways of breaking the
     product from outside that must make it fail; ``name@version`` is for one router only. ``file``: where it was loaded
-    from, if not from the project.
+    from, if not from the project. ``start``: see ``bench.Options``.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Scenario:
     routers: tuple[str, ...] = ("6.49", "7.22")
     breakages: tuple[str, ...] = ()
     controls: Callable[[Sequence[Event]], dict[str, str]] = lambda _events: {}
+    start: str = "as-now"
     file: str = ""
 
     def __post_init__(self) -> None:
@@ -107,6 +108,7 @@ async def repeat(
 
 async def once(scenario: Scenario, options: Options, folder: Path, open_bench: OpenBench) -> Run:
     """Run a scenario once. A failing bench becomes a problem of the run, never a figure."""
+    options = replace(options, start=scenario.start)
     shutil.rmtree(folder, ignore_errors=True)  # benches append to their logs: those of an earlier run are not ours
     problem = await _played(scenario, options, folder, open_bench)
     path = folder / "events.jsonl"

@@ -36,7 +36,7 @@ def scenario(name: str, purpose: str, go: Act, come_back: Act, measures: tuple[M
         await bench.capture("before return")
         back_s = await come_back(bench)
         bench.observe("restored", at_s=back_s)
-        await bench.wait(_steps.is_release, RETURN_MAX_S, back_s)
+        await bench.wait(_steps.is_release(bench), RETURN_MAX_S, back_s)
         await _steps.all_mails(bench, 4, MAIL_S)
         await _steps.controls(bench)
 
@@ -51,14 +51,15 @@ def figures(events: Sequence[Event]) -> Samples:
         return {"switches": [0.0]} if cut else {}
     switched_s = float(lease["t"])
     samples = {"detection_s": [switched_s - cut[0]["at_s"]]}
-    voice = seen.voice_started(events, "lte", switched_s)
+    # A lost link turns the router's own routes at once: voice may be there before the lease is.
+    voice = seen.voice_started(events, "lte", cut[0]["at_s"])
     if voice is not None:
-        samples["switch_s"] = [voice["t"] - switched_s]
+        samples["switch_s"] = [max(0.0, voice["t"] - switched_s)]
     bound_s = seen.registered(events, "p1", plan.ROUTER_LTE, switched_s)
     if bound_s is not None:
         samples["udp60_binding_s"] = [bound_s - switched_s]
     restored = seen.of(events, "bench", "restored")
-    released = seen.first(seen.leases_removed(events), restored[0]["at_s"]) if restored else None
+    released = seen.first(seen.released(events), restored[0]["at_s"]) if restored else None
     if released is not None:
         samples["returned_s"] = [released["t"] - restored[0]["at_s"]]
     return samples

@@ -12,6 +12,7 @@ from hil.scenarios import _steps
 
 MEASURES = (
     Measure("failovers", "", 0, "equal"),
+    Measure("voice_packets_on_lte", "", 0, "equal"),
     Measure("watched_s", "s", None, "info"),
     Measure("packets_dropped", "", None, "info"),
 )
@@ -35,7 +36,7 @@ def scenario(
         await _steps.really_cut(bench)
         await bench.capture("end")
 
-    return Scenario(name, purpose, story, figures, MEASURES, breakages=BREAKAGES)
+    return Scenario(name, purpose, story, figures, MEASURES, breakages=BREAKAGES, controls=controls)
 
 
 def figures(events: Sequence[Event]) -> Samples:
@@ -52,6 +53,21 @@ def figures(events: Sequence[Event]) -> Samples:
     ]
     return {
         "failovers": [float(len(taken))],
+        "voice_packets_on_lte": [float(_on_lte(events, "trouble begins", "trouble watched"))],
         "watched_s": [ended_s - begun_s],
         "packets_dropped": [float(sum(dropped))],
     }
+
+
+def _on_lte(events: Sequence[Event], since: str, until: str) -> int:
+    """Voice of the site on LTE, by whoever's decision: the router has routes of its own."""
+    counts = [seen.grown(events, since, until, f"lte/up/{name}", "voice_packets") for name in seen.VOICE_CLASSES]
+    return sum(count or 0 for count in counts)
+
+
+def controls(events: Sequence[Event]) -> dict[str, str]:
+    """Once the line really is cut, voice is seen on LTE."""
+    if not seen.totals(events, "end"):
+        return {}
+    moved = _on_lte(events, "trouble watched", "end")
+    return {"voice on lte": "bit" if moved else "did not bite: none was seen after the cut"}

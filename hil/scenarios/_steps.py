@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hil import events as seen
-from hil.bench import Bench, Event, Match
+from hil.bench import Bench, BenchBroken, Event, Match, disable_rows
 from hil.virtual import addresses as plan
 
 SETTLE_S = 8.0
@@ -15,9 +15,13 @@ def is_site_lease(event: Event) -> bool:
     return bool(seen.leases_taken([event]))
 
 
-def is_release(event: Event) -> bool:
-    """The sentence that gives a lease back."""
-    return bool(seen.leases_removed([event]))
+def is_release(bench: Bench) -> Match:
+    """The sentence that gives the site's lease back."""
+
+    def match(event: Event) -> bool:
+        return bool(seen.leases_removed([event])) and event in seen.released(bench.events())
+
+    return match
 
 
 def is_bound(user: str, address: str) -> Match:
@@ -33,6 +37,13 @@ async def quiet_start(bench: Bench) -> None:
     """Bring the site up, let it settle for a seeded while, so that every phase is met."""
     await bench.start_site()
     await bench.sleep(SETTLE_S + bench.random.uniform(0, 54.0))
+
+
+async def talk(bench: Bench, phone: str, timeout_s: float = 20.0) -> None:
+    """A phone calls the far end and talks from now on."""
+    if await bench.place_call(phone, timeout_s) is None:
+        raise BenchBroken("no call could be placed")
+    await bench.sleep(bench.random.uniform(1.0, 3.0))
 
 
 async def switch_over(bench: Bench, switched_s: float) -> None:
@@ -60,10 +71,7 @@ async def controls(bench: Bench) -> None:
     bench.observe("strays begin")
     await bench.ping_from_site(plan.NEUTRAL_TARGETS[2])
     bench.observe("leak control")
-    rows = await bench.router_sentence("/ip/firewall/filter/print")
-    for row in rows:
-        if row.get("comment") == "edgeagent:out-lte-rest":
-            await bench.router_sentence("/ip/firewall/filter/disable", f"=.id={row['.id']}")
+    await disable_rows(bench, "/ip/firewall/filter", "edgeagent:out-lte-rest")
     mark = "=new-routing-mark=edge-lte"
     await bench.router_sentence(
         "/ip/firewall/mangle/add", "=chain=prerouting", f"=src-address={plan.PC}", "=action=mark-routing", mark

@@ -101,7 +101,7 @@ def figures(events: Sequence[Event]) -> Samples:
     if not cut:
         return {}
     cut_s = float(cut[0]["at_s"])
-    samples: Samples = {"failover_mails": [float(len(_mails(events, "failover")))]}
+    samples: Samples = {"failover_mails": [float(len(seen.mails(events, "failover")))]}
     lease = seen.first(seen.leases_taken(events), cut_s)
     if lease is None:
         return samples
@@ -118,7 +118,7 @@ def figures(events: Sequence[Event]) -> Samples:
         bound_s = seen.registered(events, user, plan.ROUTER_LTE, switched_s)
         if bound_s is not None:
             samples[f"{name}_binding_s"] = [bound_s - switched_s]
-    samples["failover_mail_s"] = [mail["t"] - switched_s for mail in _mails(events, "failover")]
+    samples["failover_mail_s"] = [mail["t"] - switched_s for mail in seen.mails(events, "failover")]
     return {**samples, **_figures_back(events)}
 
 
@@ -127,9 +127,9 @@ def _figures_back(events: Sequence[Event]) -> Samples:
     if not restored:
         return {}
     restored_s = float(restored[0]["at_s"])
-    samples: Samples = {"restored_mails": [float(len(_mails(events, "restored")))]}
+    samples: Samples = {"restored_mails": [float(len(seen.mails(events, "restored")))]}
     ends = seen.lease_ends(events, seen.PHONE_LEASE)
-    released = seen.first(seen.leases_removed(events), restored_s)
+    released = seen.first(seen.released(events), restored_s)
     for name, user in HOMES.items():
         home_s = seen.registered(events, user, plan.ROUTER_WAN, restored_s)
         if home_s is None:
@@ -141,7 +141,7 @@ def _figures_back(events: Sequence[Event]) -> Samples:
             kind = "uncallable_udp_s" if name.startswith("udp") else "uncallable_tcp_tls_s"
             samples.setdefault(kind, []).append(home_s - released_s)
     if released is not None:
-        samples["restored_mail_s"] = [mail["t"] - released["t"] for mail in _mails(events, "restored")]
+        samples["restored_mail_s"] = [mail["t"] - released["t"] for mail in seen.mails(events, "restored")]
     gaps = seen.of(events, "emulator", "max_gaps", label="call kept")
     if gaps:
         silences = [gap["max_gap_s"] for gap in gaps[-1]["gaps"] if gap["link"] == "lte" and gap["packets"] > 500]
@@ -150,15 +150,9 @@ def _figures_back(events: Sequence[Event]) -> Samples:
     return samples
 
 
-def _mails(events: Sequence[Event], kind: str) -> list[Event]:
-    return [mail for mail in seen.of(events, "exim", "delivered") if f".{kind}." in mail["message_id"]]
-
-
 def _lease_sentences(events: Sequence[Event], since_s: float, until_s: float) -> int:
     """Sentences that changed leases between the cut and the first voice packet; renewals change nothing."""
-    commands = ("add", "remove")
-    found = [event for name in commands for event in seen.sentences(events, f"/ip/firewall/address-list/{name}")]
-    return sum(1 for event in found if since_s <= event["t"] <= until_s)
+    return sum(1 for event in seen.lease_changes(events) if since_s <= event["t"] <= until_s)
 
 
 SCENARIO = Scenario(

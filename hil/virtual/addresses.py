@@ -28,6 +28,11 @@ LTE_PREFIX: Final = "198.51.100.0/24"
 ROUTER_LTE: Final = "198.51.100.2"
 CARRIER_GATEWAY: Final = "198.51.100.1"
 
+# IPv6 (RFC 3849), where a story wants it: the site's LAN, and the link to the LTE carrier.
+LAN_V6: Final = "2001:db8:88::1/64"
+ROUTER_LTE_V6: Final = "2001:db8:1::2"
+CARRIER_GATEWAY_V6: Final = "2001:db8:1::1"
+
 # The hosted-VoIP provider. Only the first prefix carries voice; mail and names are provider hosts but not voice.
 VOICE_PREFIX: Final = "203.0.113.0/27"
 SBC: Final = "203.0.113.10"
@@ -42,10 +47,15 @@ NEUTRAL_PREFIX: Final = "203.0.113.128/26"
 NEUTRAL_GATEWAY: Final = "203.0.113.190"
 NEUTRAL_TARGETS: Final = ("203.0.113.129", "203.0.113.130", "203.0.113.131")
 ISP_DNS: Final = "192.0.2.53"
+# Hosts of the internet that nobody probes: what people use it for, and a resolver for everybody.
+WEB_HOST: Final = "203.0.113.140"
+PUBLIC_DNS: Final = "203.0.113.141"
 
 SIP_PORT: Final = 5060
 SIPS_PORT: Final = 5061
 RELAY_PORTS: Final = (30000, 30999)
+# A port beyond the relay's own where the provider takes media all the same, as providers may do without notice.
+ODD_MEDIA_PORT: Final = 49171
 PHONE_RTP_PORTS: Final = (10000, 10100)
 
 # Which port of each router model the two uplinks sit on (demand C6), by bench profile.

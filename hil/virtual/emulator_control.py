@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hil.virtual.control import ControlError, Handler, Message, answer
 from hil.virtual.emulator_link import Change
 from hil.virtual.emulator_record import MARKS_MAX
+from hil.virtual.emulator_tape import Tape
 
 if TYPE_CHECKING:
     from hil.virtual.emulator import Emulator
@@ -103,7 +104,9 @@ class Commands:
             "timeline_cancel": self.timeline_cancel,
             "flows": self.flows,
             "max_gaps": self.max_gaps,
+            "last_voice": self.last_voice,
             "mark": self.mark,
+            "record": self.record,
             "reset": self.reset,
             "stats": self.stats,
         }
@@ -159,10 +162,24 @@ class Commands:
         return {"flows": rows, "overflow": any(row["overflow"] for row in rows), "t": self._emulator.clock()}
 
     def max_gaps(self, arguments: Message) -> Message:
-        """``{link?}`` -> the longest spacing of each RTP flow, at arrival and among the delivered."""
-        wanted = ("link", "direction", "src", "sport", "dst", "dport", "max_gap_s", "max_delivered_gap_s", "packets")
-        rows = self._rows({**arguments, "class": "rtp"})
-        return {"gaps": [{name: row[name] for name in wanted} for row in rows]}
+        """``{link?, class?}`` -> the longest spacing of each flow (RTP, if no class is given) since the last reset.
+
+        At arrival and among the delivered. ``last_t``, ``last_delivered_t`` and ``t``, the time now, tell of a flow
+        that has stopped.
+        """
+        ends = ("link", "direction", "icmp_type", "src", "sport", "dst", "dport")
+        wanted = (*ends, "max_gap_s", "max_delivered_gap_s", "packets", "last_t", "last_delivered_t")
+        rows = self._rows({"class": "rtp", **arguments})
+        return {"gaps": [{name: row[name] for name in wanted} for row in rows], "t": self._emulator.clock()}
+
+    def last_voice(self, _arguments: Message) -> Message:
+        """``{}`` -> by link, when a voice packet of the site last came to it, and when one was last delivered."""
+        found = {
+            table.link: dict(zip(("entered_s", "delivered_s"), table.last_voice(), strict=True))
+            for table in self._emulator.tables()
+            if table.direction == "up"
+        }
+        return {"voice": found, "t": self._emulator.clock()}
 
     def mark(self, arguments: Message) -> Message:
         """``{text}``: from now on count the bytes of packets that contain this text, on every link."""
@@ -175,6 +192,15 @@ class Commands:
         for table in self._emulator.tables():
             table.marks[text] = text.encode()
         return {"marks": sorted(marks | {text})}
+
+    def record(self, arguments: Message) -> Message:
+        """``{link, path}``: keep every frame of this link from now on, in files (see emulator_tape); again: flush."""
+        self._known(arguments["link"])
+        for direction in self._emulator.links[arguments["link"]].directions.values():
+            if direction.tape is None:
+                direction.tape = Tape(Path(f"{arguments['path']}.{direction.name}"))
+            direction.tape.flush()
+        return {"t": self._emulator.clock()}
 
     def reset(self, _arguments: Message) -> Message:
         """``{}``: zero all records; marks, impairments and the flows' verdicts stay."""

@@ -23,6 +23,7 @@ from hil.virtual.emulator_record import (
     FlowTable,
 )
 from hil.virtual.emulator_tap import Tap
+from hil.virtual.emulator_tape import Tape
 
 UP: Final = "up"  # from the site to the carrier
 DOWN: Final = "down"
@@ -65,9 +66,12 @@ class Direction:
         self.pipe = pipe
         self.table = table
         self.baseline = pipe.impairment
+        self.tape: Tape | None = None
 
     def arrive(self, frame: bytes, now: float) -> tuple[float, Flow] | None:
         """Judge and record one frame; its departure time and row when it goes through."""
+        if self.tape is not None:
+            self.tape.take(frame, now)
         flow = self.table.find(frame, now)
         pipe = self.pipe
         line = pipe.impairment
@@ -166,10 +170,13 @@ class Change:
 
 
 def _source_check(allowed: ipaddress.IPv4Network | None) -> Any:
-    """Whether a packet from the site claims a source the carrier never gave it; IPv4 only, as the carrier's filter."""
+    """Whether a packet from the site claims a source the carrier never gave it; IPv4 only, as the carrier's filter.
+
+    Who asks for an address by DHCP has none yet.
+    """
 
     def is_spoofed(key: FlowKey) -> bool:
-        if allowed is None or key.flow_class in ("arp", "ipv6") or not key.src:
+        if allowed is None or key.flow_class in ("arp", "dhcp", "ipv6") or not key.src:
             return False
         return not is_within(key.src, allowed)
 

@@ -18,7 +18,7 @@ ETHERTYPE_ARP: Final = b"\x08\x06"
 ETHERTYPE_IPV6: Final = b"\x86\xdd"
 ICMP, TCP, UDP = 1, 6, 17
 
-CLASSES: Final = ("sip", "rtp", "rtcp", "icmp", "dns", "arp", "ipv6", "other")
+CLASSES: Final = ("sip", "rtp", "rtcp", "icmp", "dns", "dhcp", "arp", "ipv6", "other")
 PROTOCOL_NAMES: Final = {ICMP: "icmp", TCP: "tcp", UDP: "udp"}
 SIP_METHODS: Final = frozenset(
     ("ACK", "BYE", "CANCEL", "INFO", "INVITE", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER", "REGISTER")
@@ -27,6 +27,7 @@ ICMP_TYPES: Final = {0: "echo-reply", 3: "unreachable", 5: "redirect", 8: "echo"
 
 _VOICE = ipaddress.IPv4Network(addresses.VOICE_PREFIX)
 _VOICE_FIRST, _VOICE_LAST = int(_VOICE.network_address), int(_VOICE.broadcast_address)
+_DHCP_PORTS = {67, 68}
 _SIP_PORTS = (addresses.SIP_PORT, addresses.SIPS_PORT)
 _RELAY_FIRST, _RELAY_LAST = addresses.RELAY_PORTS
 
@@ -130,6 +131,8 @@ def _parse_ipv4(frame: bytes) -> FlowKey:
         flow_class = "rtcp" if _is_rtcp(frame) else "rtp"
     elif 53 in (sport, dport):
         flow_class = "dns"
+    elif number == UDP and {sport, dport} == _DHCP_PORTS:
+        flow_class = "dhcp"
     return FlowKey(flow_class, protocol, source, sport, destination, dport, detail)
 
 

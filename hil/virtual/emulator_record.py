@@ -171,6 +171,13 @@ class FlowTable:
         flows = (*self._flows.values(), *self._overflow.values())
         return [flow.row(self.link, self.direction) for flow in flows if flow.packets]
 
+    def last_voice(self) -> tuple[float | None, float | None]:
+        """When the last voice packet arrived, and when the last one that was delivered; OPTIONS are not voice."""
+        flows = [flow for flow in self._flows.values() if flow.packets and _is_voice(flow.key)]
+        entered_s = max((flow.last_t for flow in flows), default=0.0)
+        delivered_s = max((flow.last_delivered_t for flow in flows), default=0.0)
+        return entered_s or None, delivered_s or None
+
     def _first_of(self, index: bytes, frame: bytes, now: float, sibling: Flow | None = None, detail: str = "") -> Flow:
         key = parse(frame)
         flow = self._flows.get(key)
@@ -204,6 +211,10 @@ class FlowTable:
         self._emit(
             {"t": now, "event": event, "link": self.link, "direction": self.direction, **key_fields(flow.key), **fields}
         )
+
+
+def _is_voice(key: FlowKey) -> bool:
+    return key.flow_class in ("sip", "rtp", "rtcp") and key.detail != "OPTIONS"
 
 
 def _count_drop(flow: Flow, reason: str, size: int) -> None:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import math
+import os
 import re
 import shutil
 import socket
@@ -27,6 +29,7 @@ from typing import Any, Final, Literal
 
 from hil.virtual import addresses
 from hil.virtual.provider_events import EventLog
+from hil.virtual.provider_names import SIP_NAME
 from hil.virtual.provider_programs import Program, ProgramError, Spawn, stop_all
 
 CONTROL_PORT: Final = 4444
@@ -52,6 +55,10 @@ class PhoneSpec:
     """"rfc5626": outbound with STUN keep-alive at the registrar's flow timer (25 s)."""
     answer: bool = True
     """Answers each call at once."""
+    registrar: str = ""
+    """A name to find the registrar by (RFC 3263: SRV, then A); without one its address and port."""
+    resolver: str = addresses.ROUTER_LAN
+    """Whom it asks, as the site's DHCP says."""
 
 
 STANDARD_PHONES: Final = (
@@ -64,6 +71,11 @@ STANDARD_PHONES: Final = (
 )
 # Its audio reaches the relay from the SBC's own address: both live on one machine, whose kernel picks that source.
 FAR_END: Final = PhoneSpec("far", "prov", addresses.FAR_END, "far", "udp", 3600)
+
+
+def by_name(spec: PhoneSpec) -> PhoneSpec:
+    """The same phone, which looks its registrar up."""
+    return dataclasses.replace(spec, registrar=SIP_NAME)
 
 
 class CallState(Enum):
@@ -99,7 +111,8 @@ class Phone:
         write_tone(self._tone)
         _write_folder(self.spec, self.folder, self._tone)
         self._calls, self._registered = {}, False
-        await self.program.start(self.spec.role, ["baresip", "-f", str(self.folder)])
+        command = ["/bin/sh", "-c", 'cd "$1" && exec baresip -f .', "sh", str(self.folder)]
+        await self.program.start(self.spec.role, command)
         reader = await self._connect()
         self._reader_task = asyncio.get_running_loop().create_task(self._read(reader))
 
@@ -142,7 +155,8 @@ class Phone:
     async def dial(self, target: str) -> None:
         """Call a user of the provider (``far``, ``p1``) over this phone's own transport, or a whole SIP URI."""
         # baresip adds the transport of its account by itself.
-        whole = target if ":" in target else uri(target, self.spec.transport).partition(";")[0]
+        ours = uri(target, self.spec.transport, self.spec.registrar).partition(";")[0]
+        whole = target if ":" in target else ours
         await self.command("dial", whole)
 
     async def hangup(self) -> None:
@@ -264,10 +278,13 @@ async def stop_phones(phones: list[Phone], *, unregister: bool = False) -> None:
     await stop_all([phone.stop(unregister=unregister) for phone in phones])
 
 
-def uri(user: str, transport: str = "udp") -> str:
-    """The SIP URI of one of the provider's users, as a phone of that transport must write it."""
-    port = f":{addresses.SIPS_PORT}" if transport == "tls" else ""
-    return f"sip:{user}@{addresses.SBC}{port};transport={transport}"
+def uri(user: str, transport: str = "udp", registrar: str = "") -> str:
+    """The SIP URI of one of the provider's users, as a phone of that transport must write it.
+
+    With the name of a ``registrar`` it has no port, for a port would mean that its SRV record is not looked up.
+    """
+    port = f":{addresses.SIPS_PORT}" if transport == "tls" and not registrar else ""
+    return f"sip:{user}@{registrar or addresses.SBC}{port};transport={transport}"
 
 
 def write_tone(path: Path, *, seconds: int = CALL_S_MAX) -> None:
@@ -288,7 +305,7 @@ def write_tone(path: Path, *, seconds: int = CALL_S_MAX) -> None:
 
 
 def _write_folder(spec: PhoneSpec, folder: Path, tone: Path) -> None:
-    """baresip's folder; the options are baresip 1.0.0's (its own template, ``baresip -f EMPTY``)."""
+    """baresip's folder, in which it runs; the options are 1.0.0's (its own template, ``baresip -f EMPTY``)."""
     low, high = addresses.PHONE_RTP_PORTS
     modules = ("g711", "aufile", "stun", "uuid")
     applications = ("account", "menu", "ctrl_tcp")
@@ -302,17 +319,20 @@ def _write_folder(spec: PhoneSpec, folder: Path, tone: Path) -> None:
         f"sip_listen {spec.address}:{addresses.SIP_PORT}",
         f"sip_trans_def {spec.transport}",
         f"rtp_ports {low}-{high}",
-        f"audio_source aufile,{tone}",
-        f"audio_player aufile,{folder / 'heard.wav'}",
-        f"audio_alert aufile,{folder / 'alert.wav'}",
+        # From the phone's own folder: baresip cuts such a path off at 128 bytes, and a phone without its tone rings on.
+        f"audio_source aufile,{os.path.relpath(tone, folder)}",
+        "audio_player aufile,heard.wav",
+        "audio_alert aufile,alert.wav",
         f"ctrl_tcp_listen {spec.address}:{CONTROL_PORT}",
         f"module_path {_module_folder()}",
         *(f"module {name}.so" for name in modules),
         *(f"module_app {name}.so" for name in applications),
     ]
-    account = f"<{uri(spec.user, spec.transport)}>;auth_pass=none;regint={spec.expiry_s}"
+    if spec.registrar:
+        config.append(f"dns_server {spec.resolver}:53")
+    account = f"<{uri(spec.user, spec.transport, spec.registrar)}>;auth_pass=none;regint={spec.expiry_s}"
     if spec.keepalive == "rfc5626":
-        proxy = uri(spec.user, spec.transport).replace(f"{spec.user}@", "")
+        proxy = uri(spec.user, spec.transport, spec.registrar).replace(f"{spec.user}@", "")
         account += f';sipnat=outbound;outbound="{proxy}"'
     if spec.answer:
         account += ";answermode=auto"

@@ -11,6 +11,7 @@ from typing import Final
 from hil.virtual import addresses
 from hil.virtual.provider_programs import Program, Spawn, wait_until
 
+TTL_S: Final = 30  # what hosted providers give their SRV records, so that they can move
 SIP_NAME: Final = "sip.provider.example"
 MAIL_NAME: Final = "mail.provider.example"
 
@@ -43,7 +44,7 @@ class NameServer:
             "--no-poll",
             "--bind-interfaces",
             "--log-facility=-",
-            "--local-ttl=60",
+            f"--local-ttl={TTL_S}",
             "--address=/#/",  # NXDOMAIN for every other name, where no upstream would mean REFUSED
             f"--listen-address={self.address}",
         ]
@@ -60,13 +61,10 @@ class NameServer:
 
     def ask(self, name: str, kind: int = 1, *, timeout_s: float = 1.0) -> bytes:
         """The raw reply to one question from inside the server's namespace; kind 1 is A, 33 is SRV (RFC 1035, 2782)."""
-        question = struct.pack(">6H", 1, 0x0100, 1, 0, 0, 0)
-        question += b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-        question += struct.pack(">2H", kind, 1)
         with self.program.in_namespace(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
             client.settimeout(timeout_s)
             client.connect((self.address, 53))
-            client.send(question)
+            client.send(question(name, kind))
             return client.recv(4096)
 
     def _answers(self) -> bool:
@@ -74,3 +72,9 @@ class NameServer:
             return len(self.ask(next(iter(self._names)), timeout_s=0.2)) > 0
         except OSError:
             return False
+
+
+def question(name: str, kind: int = 1) -> bytes:
+    """A question for one name; kinds as in :meth:`NameServer.ask`."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    return struct.pack(">6H", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">2H", kind, 1)

@@ -6,6 +6,7 @@ with fixed addresses. Nothing of the product is in it; that comes by ``edgeagent
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,37 @@ def router_configuration(profile: str) -> dict[str, Any]:
 
 
 def write_agent_site(
-    folder: Path, profile: str, certificate: Path, mail_ca: Path, hold_s: float, control_socket: Path
+    folder: Path,
+    profile: str,
+    certificate: Path,
+    mail_ca: Path,
+    hold_s: float,
+    control_socket: Path,
+    start: str,
+    resolvers: Sequence[str] = (),
 ) -> Path:
-    """Write site.toml and the files it names into ``folder``; returns its path. Socket paths must be short."""
+    """Write site.toml and the files it names into ``folder``; returns its path. Socket paths must be short.
+
+    ``start``: see ``bench.Options``. Where the router knows nothing of the agent, the bootstrap makes its password.
+    ``resolvers``: whom voice devices may ask while they are on LTE; without any the file says nothing of it.
+    """
     wan, lte = plan.UPLINK_PORTS[profile]
+    provided = start == "as-now"
+    told = 'kind = "dhcp"'
+    primary = [told if start == "factory" else f'gateway = "{plan.ISP_GATEWAY}"']
+    backup = [f'gateway = "{plan.CARRIER_GATEWAY}"' if provided else told]
+    known_model = not provided and profile != "generic"  # then its ports are, too
+    if not known_model:
+        primary.append(f'interface = "{wan}"')
+        backup.append(f'interface = "{lte}"')
+    newline = "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, secret in (("router.password", AGENT_PASSWORD), ("mail.password", MAIL_PASSWORD)):
+    known = {"router.password": AGENT_PASSWORD} if provided else {}
+    for name, secret in {**known, "mail.password": MAIL_PASSWORD}.items():
         path = folder / name
         path.touch(mode=0o600)
         path.write_text(secret)
+    names = f"\n[voice]\nresolvers = {list(resolvers)!r}\n" if resolvers else ""
     targets = [plan.SBC, *plan.NEUTRAL_TARGETS[:2]]
     text = f"""format = 1
 
@@ -75,16 +98,15 @@ password_file = "{folder / "router.password"}"
 certificate = "{certificate}"
 lan_interface = "{plan.BRIDGE}"
 alias_address = "{plan.ROUTER_ALIAS}"
+profile = "{profile if known_model else "generic"}"
 
 [path.primary]
-interface = "{wan}"
-gateway = "{plan.ISP_GATEWAY}"
+{newline.join(primary)}
 source = "{plan.ALIAS_PRIMARY}"
 targets = {targets!r}
 
 [path.lte]
-interface = "{lte}"
-gateway = "{plan.CARRIER_GATEWAY}"
+{newline.join(backup)}
 source = "{plan.ALIAS_LTE}"
 targets = ["{plan.NEUTRAL_TARGETS[2]}"]
 
@@ -106,7 +128,7 @@ support = ["{SUPPORT}"]
 
 [failback]
 hold_s = {hold_s}
-"""
+{names}"""
     path = folder / "site.toml"
     path.write_text(text.replace("'", '"'))
     return path

@@ -45,6 +45,8 @@ DEFAULT_LINES: Final[Mapping[str, Mapping[str, Any]]] = {
 # Between inet and its neighbours (RFC 6598 addresses: they answer nothing and nobody asks for them).
 _TRANSIT: Final = {"isp": ("100.64.1.1", "100.64.1.2"), "car": ("100.64.2.1", "100.64.2.2")}
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
+# Its address is given (as the factory gives "admin-mac"): else it would change with the ports that come and go.
+_BRIDGE_MADE: Final = f"link add {plan.BRIDGE} address 02:00:5e:00:53:fe type bridge stp_state 0 mcast_snooping 0"
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _counter = itertools.count()
 
@@ -83,7 +85,7 @@ def clean_stale() -> list[str]:
     return removed
 
 
-async def wait_for_emulator(control: Path, process: subprocess.Popen[bytes], timeout_s: float = 5.0) -> ControlClient:
+async def wait_for_emulator(control: Path, process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> ControlClient:
     """Connect to an emulator that is starting; raises :class:`BedError` when it died or took too long."""
     deadline = time.monotonic() + timeout_s
     while process.poll() is None and time.monotonic() < deadline:
@@ -259,7 +261,7 @@ def _sysctls(role: str, ipv6: bool) -> dict[str, str]:
 def _batches(names: Mapping[str, str]) -> dict[str, list[str]]:
     """The ``ip`` commands of each role; devices with an end elsewhere come from the role that is named first."""
     batches: dict[str, list[str]] = {role: ["link set lo up"] for role in ROLES}
-    batches["rtr"] += [f"link add {plan.BRIDGE} type bridge stp_state 0 mcast_snooping 0", f"link set {plan.BRIDGE} up"]
+    batches["rtr"] += [_BRIDGE_MADE, f"link set {plan.BRIDGE} up"]
     for host in SITE_HOSTS:
         batches["rtr"] += [
             f"link add lan-{host} type veth peer name eth0 netns {names[host]}",
@@ -275,7 +277,10 @@ def _batches(names: Mapping[str, str]) -> dict[str, list[str]]:
         f"link add prov type veth peer name eth0 netns {names['prov']}",
         f"addr add {plan.PROVIDER_GATEWAY}/26 dev prov",
         "link set prov up",
-        *(f"addr add {address}/32 dev lo" for address in (*plan.NEUTRAL_TARGETS, plan.NEUTRAL_GATEWAY)),
+        *(
+            f"addr add {address}/32 dev lo"
+            for address in (*plan.NEUTRAL_TARGETS, plan.NEUTRAL_GATEWAY, plan.WEB_HOST, plan.PUBLIC_DNS)
+        ),
     ]
     for role, prefix in (("isp", plan.WAN_PREFIX), ("car", plan.LTE_PREFIX)):
         near, far = _TRANSIT[role]

@@ -1,0 +1,1 @@
+"""``python -m hil demo``: the real agent against a virtual router, in a minute and without root."""
