@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "edgeagent.store",
         "edgeagent.host",
         "edgeagent.routeros.session",
+        "edgeagent.routeros.ssh",
     ),
     ("edgeagent.routeros", "edgeagent.config", "edgeagent.texts"),
     ("edgeagent.core",),
@@ -31,8 +33,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # Third-party packages: the one module that may import each. msgspec is everywhere; no other is.
 OWNERS = {
     "librouteros": ("edgeagent.routeros.session", "its reply handling is full of traps; one module knows them all"),
+    "paramiko": ("edgeagent.routeros.ssh", "only the bootstrap may load it; the daemon never does"),
     "aiosmtplib": ("edgeagent.outlets.mail", "mail fails in a dozen ways; one module translates them"),
-    "tomli": ("edgeagent.config.site", "configuration is parsed once, in one place"),
+    "tomli": ("edgeagent.config.document", "configuration is parsed once, in one place"),
+    "tomlkit": ("edgeagent.config.migrations", "files are read by tomli; only a rewrite must keep comments and layout"),
+    "psutil": ("edgeagent.host.machine", "what of a machine may leave the site is chosen in one place"),
+    "rich": ("edgeagent.cli.screen", "it costs 6 MiB: only a live view on a terminal may load it"),
+    "cryptography": ("edgeagent.host.keys", "it is large; the daemon must be able to do without it"),
 }
 
 # Standard modules banned from everywhere but the module named.
@@ -170,6 +177,13 @@ def test_scenarios_speak_to_the_bench_only() -> None:
             if wanted.startswith("hil"):
                 fine = wanted.startswith(allowed) or wanted == "hil.virtual.addresses" or wanted == "hil.events"
                 assert fine, f"{name} imports {wanted}: a real rig could not run it"
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_lock_files_name_packages_and_no_place(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
+    odd = [line for line in lines if not re.match(r"[a-z0-9]|    (--hash=sha256:[0-9a-f]{64}|# )", line)]
+    assert odd == []
 
 
 def test_nothing_cites_a_path_of_this_workplace() -> None:

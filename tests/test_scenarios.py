@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories import BITES, STORIES, Stories
+from tests.stories import BITES, PROVISIONING, STORIES, Stories
 
 pytestmark = [pytest.mark.bench, pytest.mark.slow]
 
@@ -18,6 +18,13 @@ pytestmark = [pytest.mark.bench, pytest.mark.slow]
 @pytest.mark.parametrize(("scenario", "router"), STORIES, ids=lambda value: str(value))
 def test_scenario_passes(stories: Stories, scenario: str, router: str) -> None:
     code, output, report = stories.result("run", scenario, "--router", router)
+    assert code == 0, output
+    _keeps_its_form(report)
+
+
+@pytest.mark.parametrize(("scenario", "router", "profile"), PROVISIONING, ids=lambda value: str(value))
+def test_provisioning_passes(stories: Stories, scenario: str, router: str, profile: str) -> None:
+    code, output, report = stories.result("run", scenario, "--router", router, "--profile", profile)
     assert code == 0, output
     _keeps_its_form(report)
 

@@ -1,7 +1,6 @@
 """outlets.mail against a small scripted SMTP server over TLS."""
 
 import asyncio
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgeagent.outlets.mail import MailRefused, MailServer, MailUnreachable, Notice, build, submit
+from edgeagent.outlets.mail import MailRefused, MailServer, MailUnreachable, Notice, Receipt, build, submit
 from tests.adapters.certificates import certificate
+from tests.adapters.smtp import Answers, Smtp
 
 NOTICE = Notice(
     incident="s123.ev42",
@@ -28,73 +28,6 @@ NOTICE = Notice(
     date=datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
     in_reply_to="s123.ev42.failover@fleet.example.net",
 )
-
-Answers = dict[str, str | None]  # verb -> answer; None: say nothing; "": hang up
-
-
-class Smtp:
-    """Answers each verb as told; "." is the answer to the message's end."""
-
-    def __init__(self, tls: ssl.SSLContext, answers: Answers, starttls: bool) -> None:
-        self.tls = tls
-        self.starttls = starttls
-        self.secure = not starttls
-        self.answers = {
-            "GREET": "220 mail",
-            "AUTH": "235 ok",
-            "MAIL": "250 ok",
-            "RCPT": "250 ok",
-            "DATA": "354 go",
-            ".": "250 2.0.0 queued as 77",
-            "QUIT": "221 bye",
-            "STARTTLS": "220 go",
-            **answers,
-        }
-        self.stored: list[bytes] = []
-        self.heard: list[tuple[str, bool]] = []
-        self.peers: list[str] = []
-
-    def reply(self, writer: asyncio.StreamWriter, verb: str) -> bool:
-        answer = self.answers[verb]
-        if answer == "":
-            writer.transport.abort()
-            return False
-        if answer is not None:
-            writer.write(answer.encode() + b"\r\n")
-        return True
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.peers.append(writer.get_extra_info("peername")[0])
-        try:
-            if self.reply(writer, "GREET"):
-                await self.converse(reader, writer)
-        except (OSError, EOFError):
-            pass
-        finally:
-            writer.transport.abort()
-
-    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            verb = line.split()[0].decode().upper()
-            self.heard.append((line.decode().strip(), self.secure))
-            if verb == "EHLO":
-                offers = ["mail", "AUTH PLAIN", "SIZE 1000000"] + (["STARTTLS"] if not self.secure else [])
-                if self.answers.get("OFFERS") == "none":
-                    offers = ["mail"]
-                lines = [f"250{'-' if n < len(offers) - 1 else ' '}{offer}\r\n" for n, offer in enumerate(offers)]
-                writer.write("".join(lines).encode())
-                continue
-            if not self.reply(writer, verb):
-                return
-            if verb == "STARTTLS":
-                await writer.start_tls(self.tls)
-                self.secure = True
-            if verb == "DATA" and self.answers["DATA"] == "354 go":
-                self.stored.append(await reader.readuntil(b"\r\n.\r\n"))
-                if not self.reply(writer, "."):
-                    return
-            if verb == "QUIT":
-                return
 
 
 @pytest.fixture(scope="module")
@@ -121,15 +54,15 @@ def send(
     deadline_s: float = 2.0,
     notice: Notice = NOTICE,
     **changes: Any,
-) -> tuple[str | BaseException, Smtp]:
-    async def go() -> tuple[str | BaseException, Smtp]:
+) -> tuple[Receipt | BaseException, Smtp]:
+    async def go() -> tuple[Receipt | BaseException, Smtp]:
         smtp = Smtp(pki[context], answers or {}, starttls)
         server = await asyncio.start_server(smtp.serve, "127.0.0.1", 0, ssl=None if starttls else pki[context])
         port = server.sockets[0].getsockname()[1]
         where = MailServer(
             "127.0.0.1", port, "starttls" if starttls else "tls", "mail.example", "site-123", "pässword", pki["ca"]
         )
-        result: str | BaseException
+        result: Receipt | BaseException
         try:
             result = await submit(build(notice), msgspec.structs.replace(where, **changes), "127.0.0.5", deadline_s)
         except (MailRefused, MailUnreachable) as error:
@@ -145,7 +78,7 @@ def send(
 @pytest.mark.parametrize("starttls", [False, True])
 def test_a_mail_arrives_whole_from_the_right_address_and_only_over_tls(pki: dict[str, Any], starttls: bool) -> None:
     result, smtp = send(pki, starttls=starttls)
-    assert result == "250 2.0.0 queued as 77"
+    assert result == Receipt("250 2.0.0 queued as 77")
     assert smtp.peers == ["127.0.0.5"]
     assert all(secure for line, secure in smtp.heard if not line.startswith(("EHLO", "STARTTLS")))
     assert ("EHLO [127.0.0.5]", True) in smtp.heard
@@ -169,7 +102,7 @@ def test_headers(pki: dict[str, Any]) -> None:
     assert message["X-Auto-Response-Suppress"] == "All"
     assert message.as_bytes() == build(NOTICE).as_bytes()  # a retry sends the same bytes
     result, _ = send(pki, notice=NOTICE)
-    assert isinstance(result, str)
+    assert isinstance(result, Receipt)
 
 
 @pytest.mark.parametrize("end", ["\r\nBcc: x@y.example", "\n", "\r", "\u2028x", "\0"])
@@ -243,7 +176,7 @@ def test_breaks(pki: dict[str, Any], answers: Answers, reason: str, maybe_taken:
 def test_a_lost_goodbye_does_not_undo_a_delivery(pki: dict[str, Any]) -> None:
     for quit_answer in ("", "500 what"):
         result, _ = send(pki, {"QUIT": quit_answer})
-        assert result == "250 2.0.0 queued as 77"
+        assert result == Receipt("250 2.0.0 queued as 77")
 
 
 def test_some_recipients_refused(pki: dict[str, Any]) -> None:
@@ -262,7 +195,8 @@ def test_some_recipients_refused(pki: dict[str, Any]) -> None:
         result, _ = send(pki, answers, notice=notice)
     finally:
         Smtp.reply = original  # type: ignore[method-assign]
-    assert result == "250 2.0.0 queued as 77 (1 of 2 recipients refused)"
+    assert isinstance(result, Receipt)
+    assert result == Receipt("250 2.0.0 queued as 77", ("c@d.example",))
 
 
 def test_an_untrusted_server_hears_nothing(pki: dict[str, Any]) -> None:
@@ -296,7 +230,7 @@ def test_nobody_there_and_no_such_source(pki: dict[str, Any]) -> None:
 
 def test_bytes_are_taken_as_well(pki: dict[str, Any]) -> None:
 
-    async def go() -> str:
+    async def go() -> Receipt:
         smtp = Smtp(pki["context"], {}, False)
         server = await asyncio.start_server(smtp.serve, "127.0.0.1", 0, ssl=pki["context"])
         port = server.sockets[0].getsockname()[1]
@@ -306,7 +240,7 @@ def test_bytes_are_taken_as_well(pki: dict[str, Any]) -> None:
         await asyncio.sleep(0.01)
         return answer
 
-    assert asyncio.run(go()).startswith("250")
+    assert asyncio.run(go()).answer.startswith("250")
 
 
 def test_nothing_heavy_is_loaded_before_the_first_mail() -> None:

@@ -21,7 +21,7 @@ from edgeagent.routeros.errors import (
     RouterUnreachable,
     RouterUntrusted,
 )
-from edgeagent.routeros.session import MAX_REPLY_ROWS, Listener, Session
+from edgeagent.routeros.session import MAX_REPLY_ROWS, Listener, Row, Session, Streams
 from tests.adapters.certificates import certificate
 
 PASSWORD = "s3cret-Pässword"
@@ -61,6 +61,7 @@ class Router:
         self.answer: Callable[[list[str], asyncio.StreamWriter], Awaitable[None]] = self.fixed(sentence("!done"))
         self.port = 0
         self.pem = ""
+        self.rows: list[Row] = []
 
     @staticmethod
     def fixed(reply: bytes) -> Callable[[list[str], asyncio.StreamWriter], Awaitable[None]]:
@@ -146,6 +147,19 @@ def test_rows_are_plain_strings_and_the_sentence_goes_out_once(run: Callable[[Te
         with pytest.raises(RouterUnreachable) as caught:
             await session.send("/x/print")
         assert not caught.value.maybe_done
+
+    run(test)
+
+
+def test_a_name_is_kept_once_for_a_reply_and_no_longer_clause_x3(run: Callable[[Test], None]) -> None:
+    async def test(router: Router) -> None:
+        router.answer = router.fixed((sentence("!re", "=never-heard-of=1") * 2) + sentence("!done"))
+        session = await router.open()
+        first, second = await session.send("/x/print")
+        (third, _) = await session.send("/x/print")
+        assert next(iter(first)) is next(iter(second))
+        assert next(iter(first)) is not next(iter(third))  # sys.intern would have kept it for ever
+        await session.close()
 
     run(test)
 
@@ -478,3 +492,67 @@ def test_the_largest_reply_allowed_stays_below_8_mib() -> None:
         assert asyncio.run(test()) < 8 * 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+# Streams: sentences that go on, told apart by their tags
+
+
+PING = ("/ping", "=address=192.0.2.1")
+
+
+async def streaming(router: Router, *, ends: bool = False, silence_s: float = 2.0) -> None:
+    """Start two sentences, stop the second; note the rows of the first until the stream breaks, which is raised."""
+    session = await router.open()
+    streams = Streams(session)
+    streams.start(PING, router.rows.append, ends=ends)
+    streams.stop(streams.start(PING, lambda _: pytest.fail("a row of a stopped sentence"), ends=False))
+    try:
+        await streams.run(silence_s)
+    finally:
+        assert session.closed
+
+
+INTERRUPTED = sentence("!re", ".tag=2", "=seq=9") + sentence("!trap", "=category=2", "=message=interrupted", ".tag=2")
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (sentence("!trap", "=message=not enough permissions (9)", ".tag=1"), RouterTrap),
+        (sentence("!done", ".tag=1"), RouterUnreachable),
+        (sentence("!fatal", "bye"), RouterUnreachable),
+        (sentence("!odd", ".tag=1"), RouterProtocolError),
+        (b"\xff", RouterProtocolError),
+    ],
+)
+def test_streams_hand_out_rows_by_tag_until_something_breaks(
+    run: Callable[[Test], None], end: bytes, expected: type[RouterError]
+) -> None:
+    async def test(router: Router) -> None:
+        async def answer(words: list[str], writer: asyncio.StreamWriter) -> None:
+            if words[0] == "/cancel":
+                assert words[1] == "=tag=2"
+                writer.write(INTERRUPTED + sentence("!done", ".tag=2") + sentence("!done", words[2]))
+                writer.write(sentence("!re", ".tag=1", "=seq=0") + sentence("!re", "=seq=1", ".tag=1") + end)
+
+        router.answer = answer
+        with pytest.raises(expected):
+            await streaming(router)
+        assert router.rows == [{"seq": "0"}, {"seq": "1"}]
+        assert [words[-1] for words in router.sentences[1:]] == [".tag=1", ".tag=2", ".tag=3"]
+
+    run(test)
+
+
+def test_a_stream_may_end_where_that_was_said_and_a_silent_one_is_a_hung_router(run: Callable[[Test], None]) -> None:
+    async def test(router: Router) -> None:
+        async def answer(words: list[str], writer: asyncio.StreamWriter) -> None:
+            if words[-1] == ".tag=1":
+                writer.write(sentence("!re", ".tag=1", "=seq=0") + sentence("!done", ".tag=1"))
+
+        router.answer = answer
+        with pytest.raises(RouterTimeout):
+            await streaming(router, ends=True, silence_s=0.2)
+        assert router.rows == [{"seq": "0"}]
+
+    run(test)

@@ -1,6 +1,7 @@
 """store: real files, a real full and a real read-only file system where root allows, and a disk that hangs."""
 
 import asyncio
+import json
 import random
 import shutil
 import sqlite3
@@ -15,7 +16,7 @@ import pytest
 from edgeagent.core.facts import Instant
 from edgeagent.store.errors import StoreNewer, StoreUnavailable
 from edgeagent.store.records import Outgoing, Record
-from edgeagent.store.schema import APPLICATION_ID
+from edgeagent.store.schema import APPLICATION_ID, FORMAT
 from edgeagent.store.store import Store
 from edgeagent.store.worker import MAX_WAITING, Worker
 
@@ -67,8 +68,8 @@ def test_one_commit_holds_records_messages_and_state_across_restarts(path: Path)
         assert snapshot is not None
         assert (snapshot.seq, snapshot.body) == (3, b"state")
         assert (await store.kept("dns"), await store.kept("x")) == (b"1.2.3.4", None)
-        due = await store.outbox_due(NOW)
-        assert [(m.message_id, m.payload, m.created) for m in due] == [
+        queued = await store.outbox_queued()
+        assert [(m.message_id, m.payload, m.created) for m in queued] == [
             ("a@x", b'{"subject":"a@x"}', NOW),
             ("b@x", b'{"subject":"b@x"}', NOW),
         ]
@@ -77,6 +78,44 @@ def test_one_commit_holds_records_messages_and_state_across_restarts(path: Path)
     run(path, read)
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_long_values_are_stored_short_and_read_back_as_they_were(path: Path) -> None:
+    long = [{"path": "primary", "round": number} for number in range(500)]
+    states = (b"", b"state", b"x marks a compressed one", json.dumps(long).encode(), random.Random(1).randbytes(5000))
+
+    async def test(store: Store) -> None:
+        await store.append([Record("facts", NOW, long)])
+        assert json.loads((await store.journal_tail(1))[0].data) == long
+        for state in states:
+            await store.commit([], snapshot=state)
+            snapshot = await store.load_snapshot()
+            assert snapshot is not None
+            assert snapshot.body == state
+
+    run(path, test)
+    with sqlite3.connect(path) as raw:
+        stored = raw.execute("SELECT length(data) FROM journal").fetchone()[0]
+    raw.close()
+    assert stored < len(json.dumps(long)) / 4
+
+
+def test_a_damaged_value_is_told_and_hides_no_other(path: Path) -> None:
+    async def test(store: Store) -> None:
+        await store.commit([Record("facts", NOW, "y" * 1000)], snapshot=b"s" * 1000, keep={"k": b"v"})
+        with sqlite3.connect(path) as raw:
+            raw.execute("UPDATE journal SET data = x'7801'")
+            raw.execute("UPDATE meta SET value = x'78' WHERE key = 'snapshot'")
+        raw.close()
+        for damaged in (store.journal_tail(5), store.load_snapshot()):
+            with pytest.raises(StoreUnavailable) as caught:
+                await damaged
+            assert caught.value.reason == "corrupt"
+        assert await store.kept("k") == b"v"
+        assert await store.append([Record("x", NOW)]) == 2
+        assert [entry.kind for entry in await store.journal_after(1)] == ["x"]
+
+    run(path, test)
 
 
 def test_a_failing_commit_leaves_nothing(path: Path) -> None:
@@ -92,24 +131,60 @@ def test_a_failing_commit_leaves_nothing(path: Path) -> None:
     run(path, test)
 
 
-def test_the_outbox_keeps_each_message_until_it_is_sent(path: Path) -> None:
+def test_the_outbox_keeps_each_message_until_it_is_sent_clause_n2(path: Path) -> None:
     async def test(store: Store) -> None:
-        await store.commit([], outbox=[mail("a@x"), mail("b@x"), mail("c@x")])
+        await store.commit([], outbox=[mail(name) for name in ("a@x", "b@x", "c@x", "e@x")])
         await store.mark_try("a@x", "451 later", NOW, 160.0)
         await store.mark_sent("b@x", NOW, "250 ok")
-        await store.commit([], outbox=[mail("b@x"), mail("d@x")], dropped={"c@x": "merged into d@x", "b@x": "no"})
-        assert [m.message_id for m in await store.outbox_due(NOW)] == ["d@x"]
-        due = await store.outbox_due(Instant(160.0, "boot-1"))
-        assert [(m.message_id, m.tries, m.answer) for m in due] == [("a@x", 1, "451 later"), ("d@x", 0, "")]
-        assert len(await store.outbox_due(Instant(0.0, "boot-2"))) == 2  # times of another boot have passed
-        assert len(await store.outbox_due(Instant(0.0, "boot-2"), 1)) == 1
+        await store.commit(
+            [],
+            outbox=[mail("b@x"), mail("d@x")],
+            dropped={"c@x": "too old", "b@x": "no"},
+            merged={"e@x": "d@x", "b@x": "d@x"},
+        )
+        queued = await store.outbox_queued()
+        assert [(m.message_id, m.state, m.tries, m.next_try_s, m.next_try_boot, m.answer) for m in queued] == [
+            ("a@x", "queued", 1, 160.0, "boot-1", "451 later"),
+            ("d@x", "queued", 0, 0.0, "", ""),
+        ]
+        assert [m.message_id for m in await store.outbox_queued(1)] == ["a@x"]
         assert await store.outbox_count() == 2
 
     run(path, test)
     with sqlite3.connect(path) as raw:
         rows = raw.execute("SELECT id, state, sent_at, answer FROM outbox ORDER BY number").fetchall()
     raw.close()
-    assert rows[1:3] == [("b@x", "sent", NOW.wall, "250 ok"), ("c@x", "dropped", None, "merged into d@x")]
+    assert rows[1:4] == [
+        ("b@x", "sent", NOW.wall, "250 ok"),
+        ("c@x", "dropped", None, "too old"),
+        ("e@x", "merged", None, "d@x"),
+    ]
+
+
+def test_that_a_server_may_have_a_message_is_never_forgotten_clause_n3(path: Path) -> None:
+    async def test(store: Store) -> None:
+        await store.commit([], outbox=[mail("a@x"), mail("b@x")])
+        await store.mark_try("a@x", "no answer", NOW, 160.0, maybe_taken=True)
+        await store.mark_try("a@x", "no route", NOW, 220.0)
+        await store.mark_try("b@x", "no route", NOW, 220.0)
+        assert [(m.tries, m.maybe_taken) for m in await store.outbox_queued()] == [(2, True), (1, False)]
+
+    run(path, test)
+
+
+def test_the_last_sent_are_told_with_when_on_our_own_clock_clause_n5(path: Path) -> None:
+    async def test(store: Store) -> None:
+        names = [f"{number}@x" for number in range(5)]
+        await store.commit([], outbox=[mail(name) for name in names])
+        for name in names[:4]:
+            await store.mark_sent(name, NOW if name != "3@x" else Instant(7.0, "boot-2"), "250 ok")
+        assert [(s.message_id, s.sent_mono_s, s.sent_boot, s.sent_at) for s in await store.outbox_sent(2)] == [
+            ("2@x", 100.0, "boot-1", NOW.wall),
+            ("3@x", 7.0, "boot-2", None),
+        ]
+        assert [s.message_id for s in await store.outbox_sent()] == names[:4]
+
+    run(path, test)
 
 
 def test_pruning_goes_in_batches_by_age_and_by_number(path: Path) -> None:
@@ -128,6 +203,26 @@ def test_pruning_goes_in_batches_by_age_and_by_number(path: Path) -> None:
     run(path, test)
 
 
+def test_a_store_that_grew_too_large_forgets_its_oldest_bulky_lines_clause_c5(path: Path) -> None:
+    """Packets go, transitions stay; the space is used again."""
+
+    async def test(store: Store) -> None:
+        rng, sizes = random.Random(5), []
+        for day in range(4):
+            facts = [Record("facts", NOW, rng.randbytes(1000).hex()) for _ in range(700)]
+            await store.append([Record("place", NOW, {"day": day}), *facts])
+            while await store.prune(None, keep_bytes=2 * 2**20):
+                pass
+            sizes.append(sum(file.stat().st_size for file in (path, Path(f"{path}-wal"))))
+        kinds = [entry.kind for entry in await store.journal_tail(9999)]
+        assert kinds.count("place") == 4
+        assert 700 < kinds.count("facts") < 2000
+        assert kinds[-1] == "facts"
+        assert sizes[3] < 1.5 * sizes[2]
+
+    run(path, test)
+
+
 def refused(path: Path) -> StoreUnavailable:
     with pytest.raises(StoreUnavailable) as caught:
         run(path, None)  # type: ignore[arg-type]
@@ -140,7 +235,7 @@ def test_a_newer_format_is_left_byte_for_byte(path: Path) -> None:
 
     run(path, nothing)
     raw = sqlite3.connect(path)
-    raw.execute("PRAGMA user_version=2")
+    raw.execute("PRAGMA user_version=99")
     raw.commit()
     # still only in the write-ahead log, as after a crash of the newer version
     copy = path.parent / "copy.db"
@@ -151,7 +246,7 @@ def test_a_newer_format_is_left_byte_for_byte(path: Path) -> None:
         before = {f: f.read_bytes() for f in (file, Path(f"{file}-wal")) if f.exists()}
         error = refused(file)
         assert isinstance(error, StoreNewer)
-        assert (error.reason, error.found) == ("newer", 2)
+        assert (error.reason, error.found) == ("newer", 99)
         assert {f: f.read_bytes() for f in before} == before
     assert len(before) == 2
 
@@ -189,7 +284,8 @@ def test_damage_is_set_aside_and_begun_anew(path: Path) -> None:
 
         run(path, anew)
     assert Path(names[0]).read_bytes() == b"again"
-    assert len(list(path.parent.glob("*.damaged-*"))) == 2  # capped
+    aside = {file.name.removesuffix("-wal").removesuffix("-shm") for file in path.parent.glob("*.damaged-*")}
+    assert aside == {f"{path.name}.damaged-1", f"{path.name}.damaged-2"}  # capped
 
 
 def test_any_single_damaged_byte_never_escapes_our_errors(path: Path) -> None:
@@ -230,6 +326,29 @@ def test_an_empty_or_half_made_file_is_begun(path: Path) -> None:
     raw.execute("PRAGMA journal_mode=WAL")
     raw.close()
     run(path, fill)
+
+
+def test_a_creation_cut_off_while_its_journal_was_hot_is_begun_again_clause_c1(path: Path) -> None:
+    """Seen after power cuts: the file could not be read for ever, with "attempt to write a readonly database"."""
+    path.parent.mkdir()
+    other = path.with_name("other.db")
+    raw = sqlite3.connect(other, isolation_level=None)
+    raw.execute("PRAGMA cache_size=1")
+    raw.execute("BEGIN")
+    raw.execute("CREATE TABLE x (y)")
+    raw.execute("INSERT INTO x VALUES (zeroblob(100000))")  # more than the cache: pages are in the file already
+    for tail in ("", "-journal"):
+        shutil.copy(f"{other}{tail}", f"{path}{tail}")
+    raw.close()
+    assert path.stat().st_size > 0
+
+    async def test(store: Store) -> None:
+        assert store.opening is not None
+        assert store.opening.created
+        assert store.opening.set_aside is None
+        await store.append([Record("x", NOW)])
+
+    run(path, test)
 
 
 @pytest.fixture
@@ -358,4 +477,4 @@ def test_the_file_says_whose_it_is(path: Path) -> None:
     run(path, nothing)
     head = path.read_bytes()[:100]
     assert int.from_bytes(head[68:72], "big") == APPLICATION_ID
-    assert int.from_bytes(head[60:64], "big") == 1
+    assert int.from_bytes(head[60:64], "big") == FORMAT

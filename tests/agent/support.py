@@ -13,7 +13,10 @@ from typing import Any
 import tomli
 
 from edgeagent.config.site import Site, parse
+from edgeagent.daemon.survey import Board
+from edgeagent.routeros.rows import Dialect
 from hil.virtual.routeros.certificate import make_certificate, server_context
+from hil.virtual.routeros.device_mode import DeviceMode
 from hil.virtual.routeros.events import EventLog
 from hil.virtual.routeros.initial import Initial
 from hil.virtual.routeros.model import ModelPlane
@@ -80,9 +83,16 @@ hold_s = 5
 """
 
 
+def board(dialect: Dialect) -> Board:
+    """What the router of the good site is found to be."""
+    addresses = {"primary": WAN, "lte": LTE}
+    next_hops = {"primary": "192.0.2.1", "lte": "198.51.100.1"}
+    return Board(dialect.version, scheduler=True, ipv6=True, poe=False, addresses=addresses, next_hops=next_hops)
+
+
 def table() -> dict[str, Any]:
     """The good file as TOML gives it."""
-    return tomli.loads(GOOD.replace("FOLDER", "state-folder"))
+    return tomli.loads(GOOD.replace("FOLDER", "/state-folder"))
 
 
 def site_at(folder: Path, router_port: int = 8729, mail_port: int = 465, **router: Any) -> Site:
@@ -161,7 +171,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(folder: Path, version: Version = "7.22", initial: Initial | None = None) -> AsyncIterator[Rig]:
+async def rig(
+    folder: Path, version: Version = "7.22", initial: Initial | None = None, device_mode: DeviceMode = "advanced"
+) -> AsyncIterator[Rig]:
     certificate, key = await asyncio.to_thread(_certificate, folder)
     plane, log = ModelPlane(), EventLog(folder / "events.jsonl")
     options = RouterOptions(
@@ -170,6 +182,7 @@ async def rig(folder: Path, version: Version = "7.22", initial: Initial | None =
         port=None,
         tls_port=0,
         tls=server_context(certificate, key),
+        device_mode=device_mode,
     )
     router = Router(options, plane, log)
     await router.start()

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import os
-import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import tomli
 
-from edgeagent.config.site import FILE_MAX_BYTES, ConfigError, Site, load, parse
+from edgeagent.config.document import FILE_MAX_BYTES
+from edgeagent.config.site import ConfigError, Site, load, parse
 from tests.agent.support import GOOD, table
 
 Tree = dict[str, Any]
@@ -51,10 +47,11 @@ def leaves(found: Tree, where: str = "") -> list[str]:
 
 def test_a_good_file_is_read_whole_with_the_primary_first(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
-    moved = GOOD.replace("[path.primary]", "[path.zz]", 1).replace("[path.lte]", "[path.primary]", 1)
+    good = GOOD.replace("FOLDER", str(tmp_path))
+    moved = good.replace("[path.primary]", "[path.zz]", 1).replace("[path.lte]", "[path.primary]", 1)
     path.write_text(moved.replace('targets = ["127.40.0.3"]', 'targets = ["127.30.0.10","127.40.0.1","127.40.0.2"]', 1))
     assert [one.name for one in load(path).paths] == ["primary", "zz"]
-    path.write_text(GOOD)
+    path.write_text(good)
     site = load(path)
     assert (site.id, site.router.port, site.provider.registrar_port, site.mail.security) == (
         "site-7",
@@ -154,8 +151,22 @@ def test_a_number_out_of_range_or_none_at_all_is_refused(value: object) -> None:
         ("site.id", "bücker", "site.id"),
         ("router.alias_address", "10.0.0.1", "router.alias_address"),
         ("path.lte.source", "10.0.0.1", "path.lte.source"),
-        ("path.lte.source", "127.9.9.2", "path"),
-        ("path.lte.interface", "ether1", "path"),
+        ("path.lte.source", "127.9.9.2", "path.lte.source"),
+        ("path.lte.source", "127.9.9.0", "path.lte.source"),
+        ("router.alias_address", "127.9.9.7", "router.alias_address"),
+        ("agent.alias_prefix", "127.0.0.0/8", "agent.alias_prefix"),
+        ("path.lte.interface", "ether1", "path.lte.interface"),
+        ("path.lte.interface", " ether5", "path.lte.interface"),
+        ("path.lte.gateway", "0.0.0.0", "path.lte.gateway"),
+        ("path.lte.gateway", "224.0.0.1", "path.lte.gateway"),
+        ("path.lte.gateway", "198.051.100.1", "path.lte.gateway"),
+        ("path.lte.gateway", "\u0661.2.3.4", "path.lte.gateway"),
+        ("format", True, "format"),
+        ("format", 1.0, "format"),
+        ("agent.state_folder", "state", "agent.state_folder"),
+        ("agent.control_socket", "/" + "\u00fc" * 60, "agent.control_socket"),
+        ("router.password_file", "/etc/\u0000", "router.password_file"),
+        ("mail.ca_file", "", "mail.ca_file"),
         ("provider.registrar", "203.0.113.99", "provider.registrar"),
         ("path.primary.targets", ["127.40.0.1", "127.40.0.2", "127.40.0.3"], "path.primary.targets"),
         ("path.primary.targets", ["127.30.0.10", "127.40.0.2"], "path.primary.targets"),
@@ -225,7 +236,8 @@ def test_a_file_that_is_no_toml_is_refused_in_one_short_line_clause_x3(tmp_path:
 
 def test_numbers_too_large_to_print_are_refused_clause_x3(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
-    path.write_text(GOOD.replace("port = 8729", "port = 0x" + "f" * 50000) + "\n[x]\na = 0x" + "f" * 9000)
+    good = GOOD.replace("FOLDER", str(tmp_path))
+    path.write_text(good.replace("port = 8729", "port = 0x" + "f" * 50000) + "\n[x]\na = 0x" + "f" * 9000)
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert {problem.key for problem in caught.value.problems} == {"router.port", "x"}
@@ -236,88 +248,6 @@ def test_a_missing_file_a_folder_and_an_endless_file_are_refused(tmp_path: Path)
         with pytest.raises(ConfigError) as caught:
             load(path)
         assert len(caught.value.problems) == 1
-
-
-VALUES: tuple[object, ...] = (
-    None,
-    0,
-    -1,
-    10**30,
-    1.5,
-    True,
-    "",
-    "x",
-    "ether1",
-    "127.9.9.1",
-    "0.0.0.0/0",
-    [],
-    ["127.0.0.1"],
-    {},
-)
-VALUES = (*VALUES, float("nan"), [[]], {"a": {"b": 1}}, "a@b.example", "\u0000", "ü", [1, "a"])
-
-
-def mutated_tree(rng: random.Random) -> Tree:
-    found = copy.deepcopy(table())
-    for _ in range(rng.randint(1, 3)):
-        inner: Any = found
-        while True:
-            key = rng.choice(list(inner) or [""])
-            if isinstance(inner.get(key), dict) and inner[key] and rng.random() < 0.85:
-                inner = inner[key]
-                continue
-            break
-        kind = rng.random()
-        if kind < 0.25:
-            inner.pop(key, None)
-        elif kind < 0.75:
-            inner[key] = rng.choice(VALUES)
-        elif kind < 0.9:
-            inner[rng.choice(["", "x", "primary", "Name", "port\n"])] = rng.choice(VALUES)
-        else:
-            inner[key] = copy.deepcopy(rng.choice(list(found.values())) if found else None)
-    return found
-
-
-def mutated_text(rng: random.Random) -> bytes:
-    raw = bytearray(GOOD.encode())
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(raw))
-        kind = rng.random()
-        if kind < 0.5:
-            raw[at] = rng.randrange(256)
-        elif kind < 0.75:
-            del raw[at : at + rng.randint(1, 40)]
-        else:
-            raw[at:at] = raw[at : at + rng.randint(1, 40)]
-    return bytes(raw)
-
-
-def judged(read: Callable[[], Site], *, keys: bool) -> bool:
-    """Whether it was good; anything but a Site or a ConfigError fails the test."""
-    try:
-        site = read()
-    except ConfigError as error:
-        assert error.problems
-        assert all(problem.found and problem.expected for problem in error.problems)
-        assert all(problem.key for problem in error.problems) or not keys
-        return False
-    assert isinstance(site, Site)
-    msgspec.json.encode(site)
-    return True
-
-
-def test_three_thousand_mutated_files_give_a_site_or_a_config_error_clause_x3(tmp_path: Path) -> None:
-    rng = random.Random(20260731)
-    path = tmp_path / "site.toml"
-    good = 0
-    for _ in range(1500):
-        found = mutated_tree(rng)
-        good += judged(functools.partial(parse, found, "site.toml"), keys=True)
-    for _ in range(1500):
-        path.write_bytes(mutated_text(rng))
-        good += judged(functools.partial(load, path), keys=False)
-    assert 30 < good < 2500, "the mutations are too wild or too tame to prove anything"
 
 
 def test_the_good_file_is_what_the_tests_think_it_is() -> None:

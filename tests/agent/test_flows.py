@@ -55,6 +55,24 @@ def test_media_is_udp_beyond_the_sip_ports_and_pinned_by_its_mark() -> None:
     assert (found.media, found.pinned, found.idle_s) == (False, False, None)
 
 
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 19, "\u0667", "-1", "many"])
+def test_a_number_that_is_none_counts_nothing_clause_x3(text: str) -> None:
+    found = flow({**SEVEN, "src-port": text, "dst-port": text, "orig-bytes": text, "repl-bytes": text}, 180.0, MEDIA)
+    assert found is not None
+    assert (found.source_port, found.far_port, found.orig_bytes, found.repl_bytes) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("text", ["x", "192.0.2.256", "2001:db8::1", "1." * 30_000])
+@pytest.mark.parametrize("where", ["src-address", "dst-address", "reply-dst-address"])
+def test_a_row_with_an_address_that_is_none_is_passed_over_clause_x3(where: str, text: str) -> None:
+    assert flow({**SEVEN, where: text}, 180.0, MEDIA) is None
+
+
+def test_a_row_whose_id_is_none_is_not_removed_clause_p4_x3() -> None:
+    rows = [row(1, "11", "198.51.100.2"), row(2, "12", "198.51.100.2") | {".id": "*2,*3"}]
+    assert in_the_way(rows, MoveFlows("primary"), "192.0.2.2", MEDIA) == ["*1"]
+
+
 @pytest.mark.parametrize("lacking", ["protocol", "src-address", "dst-address", "reply-dst-address"])
 def test_a_row_that_lacks_what_identifies_it_is_passed_over(lacking: str) -> None:
     assert flow({key: value for key, value in SIX.items() if key != lacking}, 180.0, MEDIA) is None
@@ -131,6 +149,10 @@ def test_a_row_without_an_id_cannot_be_removed_and_is_passed_over() -> None:
         ("2d 03:04:05", 183845),
         ("", None),
         ("soon", None),
+        ("9" * 310 + "s", None),
+        ("9" * 5000 + "w", None),
+        ("9" * 400 + "d 00:00:00", None),
+        ("\u0663m", None),
     ],
 )
 def test_durations_are_read_and_junk_is_none(text: str, expected: int | None) -> None:

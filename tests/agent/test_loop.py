@@ -8,20 +8,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
-from edgeagent.core.facts import Fact, Instant, LinkChanged, ProbeReplied, RoundSent
+from edgeagent.core.facts import Fact, Instant, LeasesSeen, LinkChanged, ProbeReplied, RoundSent
 from edgeagent.core.failover import Place
 from edgeagent.core.intents import Notify
+from edgeagent.core.turn import Kept
 from edgeagent.daemon import loop as module
 from edgeagent.daemon import postman
 from edgeagent.daemon.control import StatusSocket
-from edgeagent.daemon.loop import FACTS_MAX, Loop, Snapshot
+from edgeagent.daemon.loop import FACTS_MAX, UNSAVED_BYTES, UNSAVED_MAX, Loop
 from edgeagent.host import clock
 from edgeagent.store.errors import StoreUnavailable
+from edgeagent.store.records import Entry, Record, Snapshot
 from edgeagent.store.store import Store
 from tests.agent.support import run, site_at, until
 
@@ -52,10 +54,22 @@ class SlowStore:
         self.free.set()
         self.broken = False
         self.records: list[str] = []
+        self.taken: list[Any] = []
         self.messages: list[str] = []
+        self.snapshots: list[bytes] = []
+        self.aside: tuple[int, str] | None = None
+        self.kept: Kept | None = None
+        self.reading = asyncio.Event()
+        self.reading.set()
 
-    async def load_snapshot(self) -> None:
-        return None
+    async def load_snapshot(self) -> Snapshot | None:
+        await self.reading.wait()
+        if self.broken:
+            raise StoreUnavailable("full", "here")
+        return None if self.kept is None else Snapshot(0, msgspec.msgpack.encode(self.kept))
+
+    async def journal_tail(self, _n: int) -> list[Entry]:
+        return [] if self.kept is None else [Entry(1, "facts", instant(), b"")]
 
     async def commit(self, records: Any, *, outbox: Any = (), snapshot: bytes | None = None) -> int:
         await self.free.wait()
@@ -63,6 +77,8 @@ class SlowStore:
             raise StoreUnavailable("full", "here")
         self.log.append((clock.mono_s(), "commit"))
         self.records += [record.kind for record in records]
+        self.taken += records
+        self.snapshots += [snapshot] if snapshot is not None else []
         self.messages += [message.message_id for message in outbox]
         return 1
 
@@ -96,10 +112,13 @@ async def failed_over(it: Loop) -> float:
     return clock.mono_s()
 
 
-def looping(folder: Path, test: Callable[[Loop, SlowStore, list[tuple[float, str]]], Any]) -> None:
+def looping(
+    folder: Path, test: Callable[[Loop, SlowStore, list[tuple[float, str]]], Any], broken: bool = False
+) -> None:
     async def go() -> None:
         log: list[tuple[float, str]] = []
         store = SlowStore(log)
+        store.broken = broken
         it = made(folder, store, log)
         task = asyncio.create_task(it.run())
         try:
@@ -144,9 +163,26 @@ def test_a_hanging_disk_delays_a_switch_by_a_fifth_of_a_second_clause_l6(tmp_pat
     looping(tmp_path, test)
 
 
+def test_an_end_during_a_commit_writes_nothing_twice_clause_c6(tmp_path: Path) -> None:
+    async def test(it: Loop, store: SlowStore, log: list[tuple[float, str]]) -> None:
+        store.free.clear()
+        await failed_over(it)
+        await until(lambda: any(what == "act" for _, what in log))
+        asyncio.get_running_loop().call_later(0.2, store.free.set)
+        await it.close()
+        assert "place" in store.records
+        assert len({id(record) for record in store.taken}) == len(store.taken)
+        assert store.records[-1] == "stopped"
+        assert len(store.messages) == 2
+
+    looping(tmp_path, test)
+
+
 def test_a_full_disk_is_told_once_and_nothing_is_lost_clause_c3(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "AGAIN_S", 0.2)
+
     async def test(it: Loop, store: SlowStore, log: list[tuple[float, str]]) -> None:
         store.broken = True
         await failed_over(it)
@@ -155,12 +191,81 @@ def test_a_full_disk_is_told_once_and_nothing_is_lost_clause_c3(
             it.tell(LinkChanged("primary", False, clock.mono_s()))
             await asyncio.sleep(0.01)
         assert sum("kept in memory" in record.message for record in caplog.records) == 1
+        assert "store_full" in it.state.faults.raised
         store.broken = False
         it.tell(LinkChanged("primary", False, clock.mono_s()))
         await until(lambda: len(store.messages) == 2)
         assert "place" in store.records
 
     looping(tmp_path, test)
+
+
+def test_what_a_slow_disk_tells_late_is_not_written_over_and_its_incident_ends_clause_n1(tmp_path: Path) -> None:
+    async def go() -> None:
+        log: list[tuple[float, str]] = []
+        store = SlowStore(log)
+        store.kept = Kept("boot-0", Place(phase="away", path="lte", since_s=1.0, incident="i-1"))
+        it = made(tmp_path, None, log)
+        task = asyncio.create_task(it.run())
+        it.tell(LeasesSeen((), clock.mono_s()))
+        for fact in alive():
+            it.tell(fact)
+        await until(lambda: it.state.paths["lte"].verdict == "up")
+        store.reading.clear()
+        it.use(cast(Store, store))
+        told_s = await failed_over(it)
+        await until(lambda: any(what == "act" for _, what in log))
+        assert next(at_s for at_s, what in log if what == "act") - told_s < 0.35
+        assert not store.records, "the first commit would write over it"
+        store.reading.set()
+        await until(lambda: "place" in store.records)
+        kinds = [kind for kind in store.records if kind in ("gap", "state", "place")]
+        assert kinds == ["state", "place", "gap", "state"], "a replay goes on from the second state"
+        left = msgspec.msgpack.decode(store.snapshots[0], type=Kept)
+        assert left.place.incident not in ("", "i-1")
+        assert left.former is not None
+        assert left.former.incident == "i-1"
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(go)
+
+
+def test_a_read_that_fails_is_tried_again_before_anything_is_written_clause_c1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_S", 0.2)
+
+    async def test(it: Loop, store: SlowStore, log: list[tuple[float, str]]) -> None:
+        await until(lambda: "store_full" in it.state.faults.raised)
+        await failed_over(it)
+        await until(lambda: any(what == "act" for _, what in log))
+        assert not store.records
+        store.broken = False
+        await until(lambda: "place" in store.records)
+        await until(lambda: not it.state.faults.raised)
+
+    looping(tmp_path, test, broken=True)
+
+
+def test_what_a_dead_disk_makes_us_keep_is_capped_and_told_clause_c5(tmp_path: Path) -> None:
+    async def go() -> None:
+        it = made(tmp_path, None, [])
+        now = instant()
+        for number in range(100):
+            it.unsaved += [Record("facts", now, bytes(100_000)), Record("place", now, {"number": number})]
+            it._within_caps(now)
+        assert sum(len(one.data) for one in it.unsaved if one.kind == "facts") <= UNSAVED_BYTES
+        assert [one.data["number"] for one in it.unsaved if one.kind == "place"] == list(range(100))
+        gaps = [one.data["records"] for one in it.unsaved if one.kind == "gap"]
+        assert sum(gaps) + sum(one.kind == "facts" for one in it.unsaved) == 100
+        it.unsaved = [Record("place", now, {"number": number}) for number in range(1000)]
+        for _ in range(3):
+            it._within_caps(now)
+        assert len(it.unsaved) <= UNSAVED_MAX + 1
+        assert it.unsaved[0].data == {"records": 1000 - UNSAVED_MAX}
+
+    run(go)
 
 
 def test_a_flood_of_facts_is_capped_and_the_newest_are_kept_clause_c5(tmp_path: Path) -> None:
@@ -174,15 +279,18 @@ def test_a_flood_of_facts_is_capped_and_the_newest_are_kept_clause_c5(tmp_path: 
     run(go)
 
 
-@pytest.mark.parametrize(("boot", "phase"), [("boot-1", "away"), ("boot-0", "home")])
-def test_the_state_of_this_boot_is_resumed_and_no_other_clause_c2(tmp_path: Path, boot: str, phase: str) -> None:
+@pytest.mark.parametrize("boot", ["boot-1", "boot-0"])
+def test_the_place_is_resumed_and_the_times_of_this_boot_only_clause_c2(tmp_path: Path, boot: str) -> None:
     async def go() -> None:
         store = await Store.open(tmp_path / "store.db")
-        place = Place(phase="away", path="lte", since_s=1.0, incident="i-1")
-        await store.commit([], snapshot=msgspec.json.encode(Snapshot(boot, place)))
+        place = Place(phase="away", path="lte", since_s=1.0, incident="i-1", left_s=(1.0,))
+        await store.commit([], snapshot=msgspec.msgpack.encode(Kept(boot, place)))
         it = made(tmp_path, store, [])
         await it._resume()
-        assert it.state.place.phase == phase
+        assert it.state.place.incident == "i-1", "told, and not over (clause N1)"
+        assert (it.state.place == place) is (boot == "boot-1")
+        assert it.state.place.left_s == ((1.0,) if boot == "boot-1" else ())
+        assert it.state.leases_known is False, "where voice goes now is for the router to say"
         await store.commit([], snapshot=b"\xffjunk")
         again = made(tmp_path, store, [])
         await again._resume()

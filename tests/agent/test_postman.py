@@ -1,60 +1,100 @@
-"""Delivery of what is queued: in order, with one Message-ID, by the path that carries voice."""
+"""Delivery of what is queued: when, in which form, in order, with one Message-ID, by the path that carries voice."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeagent.core.facts import Fact, Instant, NoticeSent
+from edgeagent.core.facts import Fact, Instant, PartFailed, PartWorks
 from edgeagent.core.intents import Notify
+from edgeagent.core.settings import MailSettings
 from edgeagent.daemon import postman
+from edgeagent.daemon.outbox import Outbox
 from edgeagent.daemon.postman import Postman
 from edgeagent.outlets import mail
-from edgeagent.outlets.mail import MailServer, MailUnreachable
+from edgeagent.outlets.mail import MailRefused, MailServer, MailUnreachable, Receipt
+from edgeagent.store.errors import StoreUnavailable
+from edgeagent.store.records import Outgoing
 from edgeagent.store.store import Store
 from tests.agent.support import run, site_at
 
 SERVER = MailServer("127.0.0.1", 465, "tls", "mail.example", "u", "p")
+CUT, REFUSED = MailUnreachable("connect", "nobody"), MailRefused("recipient", 550, "no")
 
 
 class Bed:
-    def __init__(self, folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A postman whose server does as ``fails`` says: by kind, what it answers instead of taking the message."""
+
+    def __init__(self, folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, delay_s: float) -> None:
         self.site = site_at(folder)
-        self.store = store
+        self.store: Store | None = store
         self.now_s = 100.0
         self.source = "127.9.9.3"
-        self.fails: set[str] = set()
+        self.fails: dict[str, Exception] = {}
+        self.taken_then_lost: set[str] = set()
+        self.refused: tuple[str, ...] = ()
+        self.ends_at_goodbye = False
         self.sent: list[tuple[str, str]] = []
+        self.to: list[tuple[str, ...]] = []
         self.told: list[Fact] = []
-        self.postman = Postman(self.site, SERVER, store, lambda: self.source, self.instant, self.told.append)
+        self.unstored: list[Outgoing] = []
+        outbox = Outbox(lambda: self.store, lambda: self.unstored, self.pending, self.instant)
+        self.postman = Postman(
+            self.site, lambda: SERVER, outbox, lambda: self.source, self.instant, self.told.append,
+            MailSettings(delay_s=delay_s),
+        )  # fmt: skip
         monkeypatch.setattr(mail, "submit", self.submit)
 
-    def instant(self) -> Instant:
-        return Instant(self.now_s, "boot-1", 1_785_500_000.0, "synced")
+    def pending(self) -> set[str]:
+        return {message.message_id for message in self.unstored}
 
-    async def submit(self, message: Any, _server: MailServer, source: str, _deadline_s: float) -> str:
+    def instant(self) -> Instant:
+        return Instant(self.now_s, "boot-1", 1_785_500_000.0 + self.now_s, "synced")
+
+    async def submit(
+        self, message: Any, _server: MailServer, source: str, _deadline_s: float, recipients: tuple[str, ...] = (),
+        handing_over: Callable[[], Awaitable[None]] | None = None, taken: Callable[[Receipt], None] | None = None,
+    ) -> Receipt:  # fmt: skip
         kind = message["X-Edgeagent-Incident"].split("; ")[1]
         if kind in self.fails:
-            raise MailUnreachable("connect", "nobody there")
+            raise self.fails[kind]
+        assert handing_over is not None
+        await handing_over()
         self.sent.append((message["Message-ID"], source))
-        return "250 ok"
+        self.to.append(recipients)
+        if kind in self.taken_then_lost:
+            raise MailUnreachable("lost", "after the dot", maybe_taken=True)
+        assert taken is not None
+        taken(Receipt("250 ok", self.refused))
+        if self.ends_at_goodbye:
+            raise MailUnreachable("lost", "at the goodbye", maybe_taken=True)
+        return Receipt("250 ok", self.refused)
 
-    async def queue(self, kind: str, audience: str = "support") -> None:
-        notice = Notify("i-1", kind, audience, {"path": "lte", "wall_quality": "synced"})
-        await self.store.commit([], outbox=[postman.outgoing(self.site, notice, self.instant())])
+    async def queue(self, kind: str, audience: str = "support", incident: str = "i-1") -> None:
+        notice = Notify(incident, kind, audience, {"path": "lte", "wall_quality": "synced"})
+        message = postman.outgoing(self.site, notice, self.instant())
+        if self.store is None:
+            self.unstored.append(message)
+        else:
+            await self.store.commit([], outbox=[message])
+
+    async def later(self, seconds: float) -> None:
+        self.now_s += seconds
+        await self.postman._round()
 
     def kinds(self) -> list[str]:
         return [message_id.split(".")[2] for message_id, _ in self.sent]
 
 
-def bed(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Any) -> None:
+def bed(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Any, delay_s: float = 0.0) -> None:
     async def go() -> None:
         store = await Store.open(folder / "store.db")
         try:
-            await test(Bed(folder, store, monkeypatch))
+            await test(Bed(folder, store, monkeypatch, delay_s))
         finally:
             await store.close()
 
@@ -63,50 +103,255 @@ def bed(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Any) -> None:
 
 def test_restored_never_overtakes_failover_clause_n1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(it: Bed) -> None:
-        it.fails = {"failover"}
+        it.taken_then_lost = {"failover"}  # so that it cannot be merged
         await it.queue("failover")
-        await it.postman._round()
-        it.now_s += 1.0  # failover waits for its next try
+        await it.later(0.0)
         await it.queue("restored")
-        it.fails = set()
-        await it.postman._round()
-        assert it.sent == []
-        it.now_s += 10.0
-        await it.postman._round()
-        assert it.kinds() == ["failover", "restored"]
-        assert all(isinstance(fact, NoticeSent) for fact in it.told)
+        await it.later(1.0)  # failover waits for its next try
+        assert it.kinds() == ["failover"]
+        it.taken_then_lost = set()
+        await it.later(10.0)
+        assert it.kinds() == ["failover", "failover", "restored"]
 
     bed(tmp_path, monkeypatch, test)
+
+
+def test_a_blip_undone_before_its_first_mail_is_one_summary_clause_n1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        await it.queue("failover")
+        await it.later(40.0)
+        assert it.sent == []
+        await it.queue("restored")
+        await it.later(0.0)
+        assert it.kinds() == ["summary"]
+        assert it.store is not None
+        assert await it.store.outbox_count() == 0
+        await it.later(1000.0)
+        assert it.kinds() == ["summary"]
+
+    bed(tmp_path, monkeypatch, test, delay_s=45.0)
+
+
+def test_what_a_server_may_have_taken_is_sent_again_as_it_was_also_by_a_new_process_clause_n3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def before(it: Bed) -> None:
+        it.taken_then_lost = {"failover"}
+        await it.queue("failover")
+        await it.later(0.0)
+
+    async def after(it: Bed) -> None:
+        await it.queue("restored")
+        await it.later(0.0)
+        assert it.kinds() == ["failover", "restored"]  # no summary: the failover may be there already
+        assert it.sent[0][0] == "<site-7.i-1.failover.support@provider.example>"
+
+    bed(tmp_path, monkeypatch, before)
+    bed(tmp_path, monkeypatch, after)
 
 
 def test_a_retry_keeps_its_message_id_across_restarts_and_is_sent_once_clause_n3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def before(it: Bed) -> None:
-        it.fails = {"failover"}
+        it.fails = {"failover": CUT}
         await it.queue("failover")
-        await it.postman._round()
-        assert "nobody there" in (it.postman.failed or "")
+        await it.later(0.0)
+        assert it.postman.failed == "mail_unreachable"
 
     async def after(it: Bed) -> None:
-        it.now_s += 400.0
         await it.queue("failover")  # the same notice again is the same message
-        await it.postman._round()
-        await it.postman._round()
+        await it.later(400.0)
+        await it.later(0.0)
         assert it.sent == [("<site-7.i-1.failover.support@provider.example>", "127.9.9.3")]
 
     bed(tmp_path, monkeypatch, before)
     bed(tmp_path, monkeypatch, after)
 
 
-def test_mail_leaves_by_the_path_that_carries_voice_clause_n4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mail_leaves_by_the_path_that_carries_voice_and_at_once_when_that_changes_clause_n4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test(it: Bed) -> None:
+        it.fails = {"failover": CUT}
         await it.queue("failover")
-        await it.postman._round()
-        it.source = "127.9.9.2"
-        await it.queue("restored")
-        await it.postman._round()
-        assert [source for _, source in it.sent] == ["127.9.9.3", "127.9.9.2"]
+        for _ in range(8):
+            await it.later(60.0)  # the waits have grown
+        it.fails, it.source = {}, "127.9.9.2"
+        await it.later(1.0)
+        assert it.sent == []
+        it.postman.way_changed()
+        await it.later(0.0)
+        assert [source for _, source in it.sent] == ["127.9.9.2"]
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_refusal_for_good_is_a_fault_and_is_not_repeated_every_minute_clause_n2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        it.fails = {"failover": REFUSED}
+        await it.queue("failover")
+        await it.later(0.0)
+        assert it.told == [PartFailed("mail support", "mail_refused", 100.0)]
+        it.fails = {}
+        await it.later(600.0)
+        assert it.sent == []
+        await it.later(301.0)
+        assert it.kinds() == ["failover"]
+        assert it.told[1:] == [PartWorks("mail support", 1001.0)]
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_recipients_that_were_refused_are_tried_again_alone_clause_n2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        it.refused = ("late@provider.example",)
+        await it.queue("failover")
+        await it.later(0.0)
+        it.refused = ()
+        await it.later(901.0)
+        assert it.to == [(), ("late@provider.example",)]
+        await it.later(5000.0)
+        assert len(it.sent) == 2
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_goodbye_that_fails_sends_nothing_twice_clause_n3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(it: Bed) -> None:
+        it.ends_at_goodbye = True
+        await it.queue("failover")
+        for _ in range(5):
+            await it.later(1000.0)
+        assert it.kinds() == ["failover"]
+        assert it.told == []
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_what_left_before_its_row_was_there_does_not_leave_again_after_a_restart_clause_n3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        store, it.store = it.store, None
+        assert store is not None
+        await it.queue("failover")  # in memory: the disk is full
+        it.store = store  # it takes changes, as changing no row succeeds on a full disk
+        await it.later(0.0)
+        assert it.kinds() == ["failover"]
+        await store.commit([], outbox=it.unstored)  # there is room again
+        it.unstored = []
+        await it.later(1.0)
+        again = Outbox(lambda: store, list, set, it.instant)
+        assert await again.queue() == []
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_mail_without_words_stops_no_other_clause_l5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(it: Bed) -> None:
+        await it.queue("of a later version", incident="i-0")
+        await it.queue("failover")
+        await it.later(0.0)
+        assert it.kinds() == ["failover"]
+        assert PartFailed("mail support", "mail_unusable", 100.0) in it.told
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_one_dead_address_keeps_nothing_from_the_others_and_counts_once_clause_n4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        it.refused = ("dead@provider.example",)
+        for incident in range(8):
+            await it.queue("failover", incident=f"i-{incident}")
+            await it.queue("restored", incident=f"i-{incident}")
+            await it.later(46.0)
+        first = [where for where, to in zip(it.sent, it.to, strict=True) if to == ()]
+        assert len(first) == 6  # as many as an hour may have (clause N5), and no more
+        assert len({message_id for message_id, _ in first}) == 6
+        await it.later(3700.0)
+        assert len([to for to in it.to if to == ()]) > 6
+        assert {to for to in it.to if to != ()} == {("dead@provider.example",)}
+
+    bed(tmp_path, monkeypatch, test, delay_s=0.0)
+
+
+def test_a_full_or_missing_disk_holds_no_mail_up_and_none_leaves_twice_clause_c3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        store, it.store = it.store, None
+        await it.queue("failover")
+        await it.later(0.0)
+        assert it.kinds() == ["failover"]
+        await it.later(100.0)
+        assert it.kinds() == ["failover"]
+        # The disk is back: the loop writes what it had, and the outbox says that it has left.
+        assert store is not None
+        await store.commit([], outbox=it.unstored)
+        it.store = store
+        it.unstored = []
+        await it.later(100.0)
+        assert it.kinds() == ["failover"]
+        assert await store.outbox_count() == 0
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_mails_in_a_file_that_is_damaged_meanwhile_are_saved_again_clause_n2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        store = it.store
+        assert store is not None
+        it.fails = {"failover": CUT}
+        it.taken_then_lost = {"restored"}
+        await it.queue("failover", "support")
+        await it.queue("restored", "customer")
+        await it.later(0.0)
+        # The disk fails; when it is back, what is on it is not what was written.
+        database = store._database
+        database.close()
+        (tmp_path / "store.db").write_bytes(b"not a database at all" * 500)
+        await it.later(100.0)
+        await it.later(100.0)
+        assert store.aside is not None
+        queued = {one.kind: one.maybe_taken for one in await store.outbox_queued()}
+        assert queued == {"failover": False, "restored": True}
+        it.fails, it.taken_then_lost = {}, set()
+        it.sent.clear()
+        await it.later(1000.0)
+        assert sorted(it.kinds()) == ["failover", "restored"]
+        assert await store.outbox_count() == 0
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_store_that_fails_after_the_sending_does_not_make_it_happen_twice_clause_n3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        async def refuses(*_: Any, **__: Any) -> None:
+            raise StoreUnavailable("full", "here")
+
+        await it.queue("failover")
+        with monkeypatch.context() as broken:
+            broken.setattr(it.store, "mark_sent", refuses)
+            await it.later(0.0)
+            await it.later(100.0)
+        assert it.kinds() == ["failover"]
+        await it.later(100.0)
+        assert it.kinds() == ["failover"]
+        assert it.store is not None
+        assert await it.store.outbox_count() == 0
 
     bed(tmp_path, monkeypatch, test)
 
@@ -115,17 +360,61 @@ def test_a_message_that_no_server_would_take_does_not_stop_the_others_clause_n2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(it: Bed) -> None:
-        def broken(queued: Any, real: Any = it.postman._message) -> Any:
-            if queued.audience == "customer":
+        def broken(one: Any, real: Any = it.postman._message) -> Any:
+            if one.notice.audience == "customer":
                 raise ValueError("odd")
-            return real(queued)
+            return real(one)
 
         monkeypatch.setattr(it.postman, "_message", broken)
         await it.queue("failover", "customer")
         await it.queue("failover", "support")
-        await it.postman._round()
+        await it.later(0.0)
         assert len(it.sent) == 1
+        assert PartFailed("mail customer", "mail_unusable", 100.0) in it.told
+        assert it.store is not None
         assert await it.store.outbox_count() == 1
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_after_seven_days_a_mail_is_given_up_and_that_is_a_fault_clause_n2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        it.fails = {"failover": CUT}
+        await it.queue("failover")
+        await it.later(7 * 86400.0 - 1)
+        assert it.store is not None
+        assert await it.store.outbox_count() == 1
+        await it.later(2.0)
+        await it.later(0.0)
+        assert await it.store.outbox_count() == 0
+        assert [fact.code for fact in it.told if isinstance(fact, PartFailed)][-1] == "mail_too_old"
+        ends = [fact for fact in it.told if fact == PartWorks("outbox", it.now_s)]
+        await it.later(postman.DROPPED_S - 10)
+        assert ends == [fact for fact in it.told if isinstance(fact, PartWorks) and fact.part == "outbox"] == []
+        await it.later(20.0)
+        assert PartWorks("outbox", it.now_s) in it.told
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_failed_try_is_written_once_and_not_each_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(it: Bed) -> None:
+        written = []
+        assert it.store is not None
+        real = it.store.mark_try
+
+        async def counted(*args: Any, **named: Any) -> None:
+            written.append(args)
+            await real(*args, **named)
+
+        monkeypatch.setattr(it.store, "mark_try", counted)
+        it.fails = {"failover": CUT}
+        await it.queue("failover")
+        for _ in range(50):
+            await it.later(61.0)
+        assert len(written) == 1
 
     bed(tmp_path, monkeypatch, test)
 

@@ -6,20 +6,26 @@ import asyncio
 import contextlib
 import io
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from edgeagent.cli import provision
-from edgeagent.config.site import Site
-from edgeagent.routeros.session import MAX_REPLY_ROWS
+from edgeagent.config.site import Site, Voice
+from edgeagent.daemon.memory import FLUSH_DUE
+from edgeagent.probes import dns
+from edgeagent.routeros.session import MAX_REPLY_ROWS, Session
 from edgeagent.store.store import Store
 from hil.virtual.routeros.values import VERSIONS, Version
-from tests.agent.support import MAIL_PASSWORD, PASSWORD, Rig, rig, run, site_at
+from tests.agent.support import MAIL_PASSWORD, PASSWORD, REGISTRAR, Rig, owners_router, rig, run, site_at
+from tests.names import MISSING, free_port, name_server
 
 Everything = dict[str, Any]
+SIGNS = {"add": "+", "set": "~"}
 MOVING = ("/log", "/system/history", "/user/active", "/system/resource", "/system/clock")
 ORDERED = ("/ip/firewall/mangle", "/ip/firewall/filter", "/ip/firewall/nat")
 TRACKING = "/ip/firewall/connection/tracking"
@@ -68,16 +74,24 @@ def test_a_plan_changes_nothing_and_apply_does_what_it_said(version: Version, tm
         async with rig(tmp_path, version) as on:
             site = site_at(tmp_path, on.port)
             before = everything(on)
-            *plan, flush = (await provisioned(site, "plan")).splitlines()
+            plan = (await provisioned(site, "plan")).splitlines()
             assert everything(on) == before
-            assert "one flush of the voice flows, calls in progress included" in flush
-            assert plan[-1].startswith(f"{len(plan) - 1} changes; nothing has been changed yet")
+            assert "one flush of the voice flows, calls in progress included" in plan[-1]
+            changes = [line.strip() for line in plan if line.startswith("  ")]
+            assert plan[-2].startswith(f"{len(changes)} changes; nothing has been changed yet")
             heard = len(on.heard())
-            assert f"{len(plan) - 1} changes made" in await provisioned(site, "apply")
-            writes = [" ".join(words) for words in on.heard()[heard:] if not words[0].endswith("/print")]
-            assert writes == plan[:-1]
+            assert f"{len(changes)} changes made" in await provisioned(site, "apply")
+            writes = [words for words in on.heard()[heard:] if not words[0].endswith(("/print", "/ping"))]
+            assert [as_planned(words) for words in writes] == [re.sub(r": \S+ -> ", "=", line) for line in changes]
 
     run(test)
+
+
+def as_planned(words: list[str]) -> str:
+    """A sentence as the plan shows it, former values aside."""
+    menu, _, command = words[0].rpartition("/")
+    said = " ".join(word[1:] for word in words[1:] if not word.startswith(("=.id", "=place-before")))
+    return f"{SIGNS[command]} {menu} {said}".replace("\n", "\\n")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -103,7 +117,7 @@ def test_ours_stand_on_top_and_everything_foreign_is_as_before_clause_p4(version
             before = everything(on)
             await provisioned(site, "apply")
             after = everything(on)
-            adopted = {TRACKING, "/ip/firewall/service-port"}
+            adopted = {TRACKING, "/ip/firewall/service-port", "/ip/neighbor/discovery-settings"}
             kept = {path: rows for path, rows in foreign(after).items() if path not in adopted}
             assert kept == {path: rows for path, rows in foreign(before).items() if path not in adopted}
             differing = {key for key, value in after[TRACKING].items() if before[TRACKING].get(key) != value}
@@ -197,6 +211,45 @@ def test_whatever_was_done_to_our_rows_one_apply_repairs_it_clause_p3(version: V
     run(test, 30.0)
 
 
+@pytest.mark.skipif(MISSING, reason="dnsmasq is not installed")
+def test_a_registrar_by_name_is_asked_for_and_else_taken_as_last_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = "127.40.0.53"
+    monkeypatch.setattr(dns, "PORT", free_port(resolver))
+    monkeypatch.setattr(dns, "ASK_S", 0.2)
+
+    def names(address: str) -> contextlib.AbstractContextManager[None]:
+        return name_server(resolver, dns.PORT, [f"--host-record=sbc.provider.example,{address}"])
+
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = replace(site_at(tmp_path, on.port), voice=Voice((), (resolver,)))
+            name = "sbc.provider.example"
+            targets = tuple(name if host == REGISTRAR else host for host in site.paths[0].targets)
+            provider = replace(site.provider, registrar=name, registrar_name=name)
+            site = replace(site, provider=provider, paths=(replace(site.paths[0], targets=targets), *site.paths[1:]))
+            before = everything(on)
+            assert f"{name}: {resolver} does not answer" in await provisioned(site, "apply", 2)
+            with names("203.0.113.9"):
+                assert "outside the provider's prefixes" in await provisioned(site, "apply", 2)
+            await provisioned(site, "remove")
+            assert everything(on) == before
+            with names(REGISTRAR):
+                assert f"{name} is at {REGISTRAR}" in await provisioned(site, "apply")
+            hosts = {row["address"] for row in on.rows("/ip/firewall/address-list") if row["list"] == "edge-agent"}
+            assert hosts == {REGISTRAR, resolver, "127.0.0.1", "127.40.0.1", "127.40.0.2", "127.40.0.3"}
+            told = await provisioned(site, "plan")
+            assert f"taken to be at {REGISTRAR}, as last known" in told
+            assert "nothing to change" in told
+            with names("203.0.113.9"):
+                assert f"taken to be at {REGISTRAR}" in await provisioned(site, "apply")
+            await provisioned(site, "remove")
+            assert everything(on) == before
+
+    run(test, 60.0)
+
+
 def strip(rows: Any) -> Any:
     """Rows without ids and times of creation; unordered where order means nothing."""
     if isinstance(rows, Mapping):
@@ -236,6 +289,63 @@ def test_a_connection_lost_at_any_sentence_is_made_good_by_the_next_apply_clause
                     }
 
     run(test, 30.0)
+
+
+def test_a_board_that_may_run_no_jobs_gets_watchers_instead_clause_p8(tmp_path: Path) -> None:
+    """As boards leave the factory from 7.17 on; the press of a button on the board makes it a job at the next apply."""
+
+    async def test() -> None:
+        async with rig(tmp_path, device_mode="home") as on:
+            site = site_at(tmp_path, on.port)
+            await provisioned(site, "apply")
+            watched = {row["host"] for row in on.rows("/tool/netwatch") if ours(row)}
+            assert watched == {site.agent_address, *site.canaries}
+            assert on.rows("/system/scheduler") == []
+            assert "nothing to change" in await provisioned(site, "plan")
+            on.router.store._settings["/system/device-mode"]["scheduler"] = "true"
+            await provisioned(site, "apply")
+            assert [row["name"] for row in on.rows("/system/scheduler")] == ["edge-flush"]
+            assert not any(map(ours, on.rows("/tool/netwatch")))
+            await provisioned(site, "remove")
+            assert on.rows("/system/scheduler") == []
+
+    run(test)
+
+
+def test_a_router_that_names_no_numbers_is_told_and_nothing_is_written_clause_x3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = Session.print
+
+    async def nameless(session: Session, menu: str, *more: Any) -> list[dict[str, str]]:
+        rows = await shipped(session, menu, *more)
+        return [{**row, ".id": "*x y"} if ".id" in row else row for row in rows]
+
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            before = everything(on)
+            monkeypatch.setattr(Session, "print", nameless)
+            assert "a row without its number" in await provisioned(site_at(tmp_path, on.port), "apply", code=1)
+            assert everything(on) == before
+
+    run(test)
+
+
+def test_a_dead_or_missing_canary_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with rig(tmp_path) as on:
+            site = site_at(tmp_path, on.port)
+            assert "does not answer" not in await provisioned(site, "plan")
+            on.plane.set_ping(site.canaries[1], 20.0, lost=True)
+            told = await provisioned(site, "apply")
+            assert f"{site.canaries[1]} does not answer the router's pings" in told
+            assert "changes made" in told
+            lone = replace(site.paths[0], targets=(*site.paths[0].targets[:2], site.paths[0].gateway))
+            few = replace(site, paths=(lone, *site.paths[1:]))
+            assert few.canaries == ()
+            assert "fewer than two hosts" in await provisioned(few, "plan")
+
+    run(test)
 
 
 def test_flows_from_before_the_rules_are_flushed_once_and_only_the_providers(tmp_path: Path) -> None:
@@ -345,7 +455,7 @@ def test_a_removal_leaves_no_flush_due(tmp_path: Path) -> None:
             await provisioned(site, "apply", code=1)
             await provisioned(site, "remove")
             store = await Store.open(tmp_path / "state" / "store.db")
-            assert not await store.kept(provision.FLUSH_DUE)
+            assert not await store.kept(FLUSH_DUE)
             await store.close()
 
     run(test)
@@ -406,3 +516,28 @@ def test_passwords_are_read_from_their_files_and_never_printed_clause_x4(tmp_pat
     assert PASSWORD not in told.getvalue()
     assert MAIL_PASSWORD not in told.getvalue()
     assert "expected a readable file" in told.getvalue()
+
+
+@pytest.mark.parametrize("verb", ["apply", "remove"])
+def test_a_modem_that_moved_to_another_port_leaves_the_former_one_as_it_was_clause_p4(
+    tmp_path: Path, verb: str
+) -> None:
+    async def test() -> None:
+        initial = owners_router("7.22")
+        initial["/interface/bridge/port"] = [{"bridge": "bridge", "interface": port} for port in ("ether4", "ether5")]
+        initial["/ip/address"] = [row for row in initial["/ip/address"] if row["interface"] != "ether5"]
+        async with rig(tmp_path, "7.22", initial) as on:
+            site = site_at(tmp_path, on.port)
+            await provisioned(site, "apply")
+
+            def out() -> set[str]:
+                return {row["interface"] for row in on.rows("/interface/bridge/port") if row["disabled"] == "true"}
+
+            assert out() == {"ether5"}
+            moved = replace(site, paths=(site.paths[0], replace(site.paths[1], interface="ether4")))
+            await provisioned(moved, verb)
+            assert out() == ({"ether4"} if verb == "apply" else set())
+            await provisioned(moved, "remove")
+            assert out() == set()
+
+    run(test)

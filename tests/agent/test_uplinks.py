@@ -21,5 +21,6 @@ def test_without_one_beside_the_gateway_the_first_counts() -> None:
 
 def test_disabled_foreign_and_unreadable_rows_do_not_count() -> None:
     rows = [row("192.0.2.2/24", disabled="true"), row("192.0.2.3/24", "ether2"), {"interface": "ether1"}, row("junk")]
+    assert address_beside([row("junk")], "ether1", "192.0.2.1") is None
     assert address_beside(rows[:3], "ether1", "192.0.2.1") is None
     assert address_beside([*rows, row("192.0.2.4/24")], "ether1", "192.0.2.1") == "192.0.2.4"

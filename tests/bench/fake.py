@@ -10,19 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hil.bench import PHONES, Bench, Binding, Event, Match, Options
+from hil.bench import HOLD_S, PHONES, Bench, Binding, CannotRun, Event, Match, Options
+from hil.checks import WAN_TARGETS
 from hil.events import PHONE_LEASE, SITE_LEASE
 from hil.scenario import OpenBench
 from hil.virtual import addresses as plan
 
-HOLD_S = 30.0
 AUDIENCES = ("customer@provider.example", "support@provider.example")
 LISTS = "/ip/firewall/address-list"
 
 
 @dataclass(frozen=True)
 class Product:
-    """How the product behaves. ``immune``: no breakage stops it; ``false_alarm_s``: after trouble, without a cause."""
+    """How the product behaves. ``immune``: no breakage stops it; ``false_alarm_s``: after trouble, without a cause.
+
+    ``native``: phones leave a dead line without the agent. ``blind``: the bench's readers see no usage.
+    ``asks_per_s`` and below: what it does to the router's API while nothing happens.
+    """
 
     detection_s: float | None = 1.93
     switch_s: float = 0.02
@@ -35,6 +39,16 @@ class Product:
     leaks: bool = True
     error: Exception | None = None
     immune: bool = False
+    rss_mib: float = 30.0
+    cpu_share: float = 0.01
+    written_bytes_per_s: float = 100.0
+    blind: bool = False
+    native: bool = False
+    decides_s: float = 1.0
+    asks_per_s: float = 0.5
+    reply_bytes: int = 1000
+    api_connections: int = 3
+    reconnects: int = 0
 
 
 class FakeBench:
@@ -48,6 +62,12 @@ class FakeBench:
         self.timeline: list[Event] = []
         self.sentence_count = 0
         self.captures = 0
+        self.dead = False
+        self.powered: dict[str, bool] = {}
+        self.foreign = 0
+        self.sessions = 0
+        self.loaded_s = 0.0
+        self.packet_bytes: dict[str, int] = {}
 
     def add(self, t: float, source: str, event: str, **fields: Any) -> Event:
         """Something happens at ``t``, maybe later than now."""
@@ -90,13 +110,19 @@ class FakeBench:
         self.time_s += seconds
 
     async def cut(self, line: str, direction: str = "both") -> float:
-        detection_s = self.product.detection_s
-        if detection_s is not None and (not self.options.breakage or self.product.immune):
-            self._switch(self.time_s + detection_s)
+        if line == "wan":
+            self.dead = True
+        if line == "wan" and self.powered.get("router", True) and self._would_switch():
+            self._switch(self.time_s + (self.product.detection_s or 0.0))
         return self.time_s
 
+    def _would_switch(self) -> bool:
+        return self.product.detection_s is not None and (not self.options.breakage or self.product.immune)
+
     async def restore(self, line: str) -> float:
-        self._return(self.time_s + HOLD_S)
+        if self.dead and self.powered.get("router", True):
+            self._return(self.time_s + HOLD_S)
+        self.dead = False
         return self.time_s
 
     unplug, plug = cut, restore
@@ -128,6 +154,9 @@ class FakeBench:
         self._trouble()
         return self.time_s
 
+    async def provider_mail(self, mode: str) -> None:
+        self._trouble()
+
     async def provider_options(self, *, ignore: bool) -> None:
         self._trouble()
 
@@ -138,7 +167,11 @@ class FakeBench:
     async def capture(self, label: str) -> Event:
         self.captures += 1
         sip = {"packets": 10, "bytes": 1000, "voice_packets": 10 + self.captures * self.product.strays}
-        return self.add(self.time_s, "emulator", "totals", label=label, totals={"wan/up/sip": sip})
+        voice = [event["t"] for event in self.events() if event.get("class") == "rtp" and event["link"] == "lte"]
+        count = int(50 * (self.time_s - min(voice, default=self.time_s)))
+        rtp = {"packets": count, "bytes": 200 * count, "voice_packets": count}
+        totals = {"wan/up/sip": sip, "lte/up/rtp": rtp}
+        return self.add(self.time_s, "emulator", "totals", label=label, totals=totals)
 
     async def call_gap(self, label: str) -> None:
         gap = {"link": "lte", "max_gap_s": self.product.call_gap_s, "packets": 1000}
@@ -147,12 +180,34 @@ class FakeBench:
     async def reset_gaps(self) -> None:
         return None
 
-    async def start_site(self, phones: Iterable[str] = PHONES, spread_s: float = 5.0) -> None:
+    async def probe_gap(self, label: str) -> None:
+        gaps = [{"link": "wan", "dst": dst, "max_gap_s": 1.0, "last_t": self.time_s} for dst in WAN_TARGETS]
+        self.add(self.time_s, "emulator", "probe_gaps", label=label, gaps=gaps)
+
+    async def look(self, stage: str) -> Event:
+        voice = {line: {"entered_s": None, "delivered_s": None} for line in ("wan", "lte")}
+        return self.observe("look", stage=stage, leases=[], voice=voice)
+
+    async def start_site(
+        self,
+        phones: Iterable[str] = PHONES,
+        spread_s: float = 5.0,
+        *,
+        hold_s: float = HOLD_S,
+        own_disk: bool = False,
+        provisioned: bool = False,
+    ) -> None:
         if self.product.error is not None:
             raise self.product.error
         await self.start_agent()
         await self.start_phones(phones, spread_s)
         self.observe("site up")
+
+    async def provision(self, *words: str, as_owner: bool = False) -> Event:
+        return self.observe("provision", words=list(words), code=0, output="", began_s=self.time_s)
+
+    async def export(self, label: str) -> Event:
+        return self.observe("export", label=label, lines=[])
 
     async def start_phones(self, phones: Iterable[str], spread_s: float) -> None:
         self.time_s += spread_s
@@ -166,8 +221,59 @@ class FakeBench:
     async def stop_agent(self, *, kill: bool = False) -> None:
         self.observe("agent stopped", kill=kill)
 
-    async def power(self, box: str, *, on: bool) -> None:
+    async def pause_agent(self, seconds: float) -> None:
+        self.time_s += seconds
+
+    async def stop_at_record(self, phase: str, timeout_s: float) -> Event | None:
         return None
+
+    async def freeze_disk(self) -> float:
+        return self.time_s
+
+    async def thaw_disk(self) -> float:
+        return self.time_s
+
+    async def note_store(self, label: str) -> Event:
+        return self.add(self.time_s, "store", "store", label=label, places=[])
+
+    async def power(self, box: str, *, on: bool) -> None:
+        """Whatever comes last: the product decides, and phones are bound so long after it, where a path works."""
+        self.powered = {**self.powered, box: on}
+        self.observe("power", box=box, on=on)
+        up = {name for name, powered in self.powered.items() if powered}
+        works = not self.dead or self.product.native or ("agent" in up and self._would_switch())
+        if not on:
+            return
+        if up >= {"router", "agent"} and box in ("router", "agent"):
+            self._decides("edge-alive")
+        if up >= {"router", "agent", "modem"} and box != "phones" and self.dead and works:
+            self._decides(SITE_LEASE)
+        if up >= {"router", "modem", "phones"} and works:
+            for user in PHONES:
+                where = plan.ROUTER_LTE if self.dead else plan.ROUTER_WAN
+                self._register(self.time_s + self.product.bound_s, user, where)
+
+    def _decides(self, name: str) -> None:
+        words = (f"{LISTS}/add", f"=list={name}", "=address=0.0.0.0/0", "=timeout=1m")
+        self.sentence(self.time_s + self.product.decides_s, *words, ret="*1")
+
+    async def use_own_disk(self) -> None:
+        return None
+
+    async def note_usage(self, label: str) -> Event:
+        mine = self.product
+        return self._usage(label, mine.rss_mib, self.time_s * mine.cpu_share, self.time_s * mine.written_bytes_per_s)
+
+    async def waste(self, what: str, seconds: float) -> None:
+        """Seen as what it is, unless the reader is blind."""
+        seen = 0.0 if self.product.blind else 1.0
+        for when in ("from", "until"):
+            self._usage(f"{what} wasted {when}", 64.0 * seen, self.time_s * seen, self.time_s * 16384 * seen)
+            self.time_s += seconds
+
+    def _usage(self, label: str, rss_mib: float, cpu_s: float, written_bytes: float) -> Event:
+        rss = {"rss_bytes": rss_mib * (1 << 20), "rss_peak_bytes": rss_mib * (1 << 20)}
+        return self.observe("usage", label=label, cpu_s=cpu_s, written_bytes=written_bytes, **rss)
 
     async def router_sentence(self, *words: str) -> list[dict[str, str]]:
         return [{".id": "*9", "comment": "edgeagent:out-lte-rest"}] if words[0].endswith("/print") else []
@@ -181,9 +287,59 @@ class FakeBench:
     async def router_api(self, *words: str) -> list[dict[str, str]]:
         return []
 
+    async def add_foreign_connections(self, count: int) -> None:
+        self.foreign = count
+        if self.options.breakage != "agent-not-started":
+            for _ in range(self.product.api_connections):
+                self._session(self.time_s, "api-ssl")
+        self.loaded_s = self.time_s
+
+    def _session(self, t: float, service: str) -> int:
+        self.sessions += 1
+        self.add(t, "router", "session_opened", session=self.sessions, service=service, peer=plan.PI)
+        return self.sessions
+
+    async def poll_naively(self, clients: int, seconds: float) -> None:
+        """Seen as what it is, unless the reader is blind."""
+        for second in range(0 if self.product.blind else int(seconds)):
+            for _ in range(clients):
+                at_s = self.time_s + second
+                session = self._session(at_s, "api")
+                self.packet_bytes[f"api {plan.PI}:{session}"] = 800_000
+                self.add(at_s, "router", "sentence", session=session, sentence=1, words=["/login"])
+                self.add(at_s, "router", "sentence", session=session, sentence=2, words=["/x/print"])
+                self.add(at_s + 0.9, "router", "session_closed", session=session)
+        self.time_s += seconds
+
+    async def note_api_load(self, label: str) -> Event:
+        """What the agent did since the last note comes before it."""
+        asked = int((self.time_s - self.loaded_s) * self.product.asks_per_s)
+        mine = [event["session"] for event in self.timeline if event.get("service") == "api-ssl"]
+        for number in range(asked if mine else 0):
+            at_s = self.loaded_s + number / self.product.asks_per_s
+            self.add(at_s, "router", "sentence", session=mine[0], sentence=number, words=["/x/print"])
+            name = f"api-ssl {plan.PI}:{mine[0]}"
+            self.packet_bytes[name] = self.packet_bytes.get(name, 0) + self.product.reply_bytes
+        for _ in range(self.product.reconnects):
+            session = self._session(self.time_s - 1.0, "api-ssl")
+            self.add(self.time_s - 0.5, "router", "session_closed", session=session)
+        self.loaded_s = self.time_s
+        found = {"rows": self.foreign, "packet_bytes": dict(self.packet_bytes), "api_bytes": {}, "log_lines": 0}
+        return self.add(self.time_s, "router", "load", label=label, **found)
+
+    async def start_rival(self) -> None:
+        return None
+
+    async def stop_rival(self) -> None:
+        return None
+
+    async def note_status(self, label: str, *, rival: bool = False) -> Event:
+        return self.observe("status", label=label, rival=rival, answered=False, faults=[], rows=None, said=[])
+
     async def place_call(self, phone: str, timeout_s: float) -> float | None:
         self.time_s += 0.5
-        return self.time_s
+        alone = self.dead and not self.powered.get("agent", True) and not self.product.native
+        return None if alone else self.time_s
 
     async def hang_up(self, phone: str) -> None:
         return None
@@ -206,6 +362,32 @@ class FakeBench:
     async def ping_from_site(self, target: str) -> None:
         self.flow(self.time_s, "wan", "icmp", target, protocol="icmp", icmp_type="echo")
         self.time_s += 0.2
+
+    # What crosses LTE is judged from a recording, of which there is none in memory.
+
+    async def start_leaks(self) -> None:
+        raise CannotRun("there is no link to record")
+
+    async def open_flows(self, label: str, *, fast: bool) -> None:
+        return None
+
+    async def begin_attempts(self, label: str) -> None:
+        return None
+
+    async def end_attempts(self, label: str) -> None:
+        return None
+
+    async def judge_leaks(self, control_s: float) -> None:
+        return None
+
+    async def check_voice(self, label: str) -> Event:
+        return self.observe("voice checked", label=label, worked={})
+
+    async def ask_by_name(self) -> None:
+        raise CannotRun("there is nobody to ask")
+
+    async def ask_name(self, host: str, server: str, label: str) -> Event:
+        return self.observe("question", host=host, server=server, label=label, answered=False, lte_bytes=0)
 
     async def ask(self, instruction: str) -> None:
         return None

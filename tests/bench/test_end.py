@@ -17,7 +17,7 @@ import pytest
 from hil.virtual import topology_netns as netns
 from hil.virtual.bench import REPOSITORY, can_run
 from hil.virtual.topology import ROLES, beds_folder
-from tests.stories import STORIES
+from tests.stories import PROVISIONING, STORIES
 
 FAKE = """
 import signal, sys, time
@@ -35,6 +35,7 @@ PLUGIN = """
 import sys, tests.conftest, tests.stories
 tests.stories.PROGRAM = (sys.executable, {0!r})
 tests.stories.END_S = 2.0
+tests.stories.AT_ONCE = {1}
 tests.conftest.can_run = lambda: ""
 """
 
@@ -77,10 +78,12 @@ def test_a_bench_told_to_end_clears_away_its_bed_and_says_so_with_143(place: Pat
     assert netns.existing(f"eb-{bed.name}-") == []
 
 
-def session_of(place: Path, tests: str, *, long: str = "nothing", deaf: str = "nothing") -> list[str]:
+def session_of(
+    place: Path, tests: str, *, long: str = "nothing", deaf: str = "nothing", at_once: int = 100
+) -> list[str]:
     """The command of a session whose stories are small programs; those named ``long`` last, ``deaf`` ones also stay."""
     (place / "fake.py").write_text(FAKE.format(place, deaf, long))
-    (place / "plugin.py").write_text(PLUGIN.format(str(place / "fake.py")))
+    (place / "plugin.py").write_text(PLUGIN.format(str(place / "fake.py"), at_once))
     (place / "test_scenarios.py").write_text(tests)
     options = ["-p", "tests.conftest", "-p", "plugin", "-p", "no:cacheprovider", "-c", os.devnull]
     return [sys.executable, "-m", "pytest", *options, "--rootdir", str(place), str(place / "test_scenarios.py")]
@@ -112,9 +115,9 @@ WAITING = """
 import time
 from pathlib import Path
 def begun():
-    from tests.stories import BITES, STORIES
+    from tests.stories import BITES, PROVISIONING, STORIES
 
-    while len(list(Path(__file__).parent.glob("*.begun"))) < len(STORIES) + len(BITES):
+    while len(list(Path(__file__).parent.glob("*.begun"))) < len(STORIES) + len(PROVISIONING) + len(BITES):
         time.sleep(0.02)
 """
 
@@ -129,9 +132,18 @@ def test_stories_end_with_their_session_however_it_ends(place: Path, ending: str
     assert done.returncode == code, done.stdout
     wait_until(lambda: not living(place), 3.0 if code < 0 else 0.1)
     told = len(list(place.glob("*.told")))
-    assert told == len(STORIES) - (1 if code > 0 else 0)  # of those that last, one was deaf
+    assert told == len(STORIES) + len(PROVISIONING) - (1 if code > 0 else 0)  # of those that last, one was deaf
     (folder,) = place.glob("edgeagent-stories-*")
     assert code < 0 or f"logs of the stories: {folder}" in done.stdout
+
+
+def test_no_more_stories_run_at_once_than_the_machine_bears(place: Path) -> None:
+    tests = (
+        "import time\nfrom pathlib import Path\n"
+        "def test_a(stories):\n    time.sleep(2.0)\n    assert len(list(Path(__file__).parent.glob('*.begun'))) == 3\n"
+    )
+    done = finished(place, session_of(place, tests, long="run", at_once=3))
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_session_that_passes_leaves_no_folder(place: Path) -> None:

@@ -53,6 +53,28 @@ def test_leases_are_told_apart_by_their_list() -> None:
     assert [event["t"] for event in seen.leases_removed(events)] == [4]
 
 
+def test_a_lease_given_back_is_told_from_other_entries_by_what_its_id_stood_for_then() -> None:
+    add, remove = "/ip/firewall/address-list/add", "/ip/firewall/address-list/remove"
+
+    def made(t: float, name: str, row_id: str) -> list[Event]:
+        reply = {"t": t, "source": "router", "event": "reply", "session": 1, "sentence": int(t), "ret": row_id}
+        return [sentence(t, add, f"=list={name}"), reply]
+
+    events = [
+        *made(1, "edge-lte-site", "*1"),
+        *made(2, "edge-phones", "*2"),
+        *made(3, "edge-wan-site", "*3"),
+        sentence(4, remove, "=.id=*2"),
+        sentence(5, remove, "=.id=*3"),
+        sentence(6, remove, "=.id=*7,*1"),
+        *made(7, "edge-phones", "*1"),  # after a reboot
+        sentence(8, remove, "=.id=*1"),
+    ]
+    assert [event["t"] for event in seen.released(events)] == [6]
+    assert seen.released(events, 6.5) == []
+    assert sorted(event["t"] for event in seen.lease_changes(events)) == [1, 3, 5, 6]
+
+
 def test_the_agents_own_options_and_undelivered_packets_are_not_voice() -> None:
     flow = {"source": "emulator", "event": "flow_started", "link": "lte", "direction": "up", "verdict": "delivered"}
     events: list[Event] = [

@@ -69,7 +69,7 @@ def test_a_file_that_is_no_scenario_cannot_run_and_says_why(tmp_path: Path, text
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(CannotRun, match="no scenario 'nope'; there are failover-blackhole"):
+    with pytest.raises(CannotRun, match=r"no scenario 'nope'; there are agent-dead-fallback, .*failover-blackhole"):
         scenario.find("nope")
 
 
@@ -176,7 +176,7 @@ def test_a_quiet_story_passes_when_nothing_happens_until_the_line_really_dies(tm
     found = scenario.find(name)
     run = play(found, tmp_path)
     assert run.samples["failovers"] == [0.0]
-    assert run.controls == {"P5": "bit"}
+    assert run.controls == {"P5": "bit", "voice on lte": "bit"}
     assert verdict(found, run)["outcome"] == "passed"
 
 

@@ -12,7 +12,10 @@ from edgeagent.core.turn import State, Turn, first_state, turn
 SETTINGS = Settings(
     site="site-000123",
     agent="192.168.88.2",
-    paths=(PathSettings("primary", "wan", PRIMARY_PROBING), PathSettings("lte", "lte", BACKUP_PROBING)),
+    paths=(
+        PathSettings("primary", "wan", PRIMARY_PROBING, ("icmp:b", "icmp:c"), "icmp:a"),
+        PathSettings("lte", "lte", BACKUP_PROBING),
+    ),
 )
 WAN, LTE = "192.0.2.2", "198.51.100.2"
 ADDRESSES = {"primary": WAN, "lte": LTE}
@@ -30,6 +33,7 @@ class Site:
         self.icmp: Callable[[str, float], bool] = lambda _path, _at: True
         self.sip: Callable[[str, float], bool] = lambda _path, _at: True
         self.control: Callable[[float], bool] = lambda _at: True
+        self.dead_targets: frozenset[str] = frozenset()
         self.flows: Callable[[float], tuple[Flow, ...]] = lambda _at: ()
         self.numbers = dict.fromkeys(TARGETS, 0)
         self.due = dict.fromkeys(TARGETS, self.now_s)
@@ -97,7 +101,7 @@ class Site:
             targets = (*targets, "sip:sbc")
         for target in targets:
             kind = self.sip if target.startswith("sip:") else self.icmp
-            if self.alive(path, at_s) and kind(path, at_s):
+            if self.alive(path, at_s) and kind(path, at_s) and target not in self.dead_targets:
                 self.replies.append((at_s + RTT_S, ProbeReplied(path, number, target, at_s + RTT_S)))
         if self.control(at_s):
             self.replies.append((at_s + 0.001, ProbeReplied(path, number, "control", at_s + 0.001)))

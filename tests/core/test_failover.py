@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from edgeagent.core.facts import Flow, Lease, LeasesSeen, LinkChanged, RoundSent
+from edgeagent.core.facts import Flow, FlowsSeen, Lease, LeasesSeen, LinkChanged, RoundSent, UplinkSeen
 from edgeagent.core.failover import Place, hold_s
+from edgeagent.core.intents import MoveFlows
 from edgeagent.core.settings import FailbackSettings
-from edgeagent.core.turn import first_state
+from edgeagent.core.turn import Kept, first_state, kept, reminded
 from tests.core.driver import LTE, WAN, Site
 
 
@@ -45,6 +46,33 @@ def test_a_dead_network_card_of_the_agent_is_no_outage_clause_p5() -> None:
     site.run(60)
     assert site.place == ("home", "primary")
     assert "control_silent" in site.state.faults.raised
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 1.5, 4.0])
+@pytest.mark.parametrize("dead", [False, True])
+def test_an_agent_up_before_the_router_leaves_only_a_dead_primary_clauses_l7_p5(after_s: float, dead: bool) -> None:
+    site = Site()
+    site.state = first_state(site.settings)
+    up_s = site.now_s + 60.3
+    site.alive = lambda path, at_s: at_s >= up_s and not (dead and path == "primary")
+    site.control = lambda at_s: at_s >= up_s
+    site.tell()
+    site.run(60.3 + after_s)
+    assert site.state.paths["primary"].verdict != "down", "it is the router that does not answer"
+    site.tell(LeasesSeen((), site.now_s))
+    site.run(10)
+    assert site.place == (("away", "lte") if dead else ("home", "primary"))
+    assert bool(site.told) is dead
+
+
+def test_an_answer_on_its_way_at_the_first_contact_still_counts() -> None:
+    site = Site()
+    site.state = first_state(site.settings)
+    site.tell()
+    site.run(0.01)
+    site.tell(LeasesSeen((), site.now_s))
+    site.run(1.0)
+    assert {path.verdict for path in site.state.paths.values()} == {"up"}
 
 
 def test_no_failover_to_a_backup_known_dead_clause_p6() -> None:
@@ -182,7 +210,7 @@ def test_an_idle_phone_goes_home_just_before_it_speaks_and_a_busy_one_when_its_c
 
 def test_a_restarted_agent_adopts_what_the_router_does() -> None:
     site = Site()
-    site.state = first_state(site.settings, Place(phase="away", path="lte", since_s=900.0, incident="i1"))
+    site.state = first_state(site.settings, Kept("boot0000", Place("away", "lte", 900.0, "i1")), "boot0000")
     result = site.tell()
     result = site.tell(LeasesSeen((Lease("edge-lte-site", "0.0.0.0/0"),), site.now_s))
     assert site.place == ("away", "lte")
@@ -190,6 +218,46 @@ def test_a_restarted_agent_adopts_what_the_router_does() -> None:
     assert not result.intents
     assert not result.notices
     assert {lease.list for lease in result.orders.leases or ()} == {"edge-alive", "edge-lte-site"}
+
+
+def test_a_failover_cut_short_while_phones_return_is_completed_and_nobody_is_told_restored_clause_n6() -> None:
+    site = Site()
+    since_s = site.now_s - 5.0
+    site.state = first_state(site.settings, Kept("boot0000", Place("away", "lte", since_s, "i2")), "boot0000")
+    result = site.tell(LeasesSeen((Lease("edge-lte-phone", "192.168.88.14"),), site.now_s))
+    assert site.place == ("away", "lte")
+    assert not result.notices
+    assert {lease.list for lease in result.orders.leases or ()} == {"edge-alive", "edge-lte-site"}
+
+
+def test_a_call_that_a_reboot_of_the_router_left_without_rows_is_not_moved_clause_l1() -> None:
+    site = Site()
+    site.run(60)
+    dead_from(site, "primary")
+    site.run(20)
+    talks = lambda at_s: (Flow("udp", "p4", 10000, "sbc", 30000, LTE, int(at_s * 9e3), int(at_s * 9e3), media=True),)  # noqa: E731
+    site.flows = talks
+    site.alive = lambda _path, _at: True
+    site.run(60)
+    assert site.place == ("returning", "lte")
+    site.flows = lambda _at: ()  # the router has rebooted; its connection table is empty
+    site.run(5)
+    assert "edge-lte-phone" in site.lists()
+    site.flows = talks
+    site.run(20)
+    assert "edge-lte-phone" in site.lists()
+    site.flows = lambda _at: ()  # and now the phone is gone for good
+    site.run(61)
+    assert site.place == ("home", "primary")
+
+
+def test_a_return_that_was_acted_on_and_not_recorded_goes_on_and_is_told() -> None:
+    site = Site()
+    since_s = site.now_s - 100.0
+    site.state = first_state(site.settings, Kept("boot0000", Place("away", "lte", since_s, "i2")), "boot0000")
+    result = site.tell(LeasesSeen((Lease("edge-lte-phone", "192.168.88.14"),), site.now_s))
+    assert site.place == ("returning", "lte")
+    assert [notice.kind for notice in result.notices] == ["restored", "restored"]
 
 
 def test_an_agent_that_remembers_nothing_adopts_the_lease_and_tells_of_it() -> None:
@@ -203,7 +271,7 @@ def test_an_agent_that_remembers_nothing_adopts_the_lease_and_tells_of_it() -> N
 
 def test_an_agent_back_after_its_lease_lapsed_starts_from_home() -> None:
     site = Site()
-    site.state = first_state(site.settings, Place(phase="away", path="lte", since_s=900.0, incident="i1"))
+    site.state = first_state(site.settings, Kept("boot0000", Place("away", "lte", 900.0, "i1")), "boot0000")
     assert site.tell().orders.leases is None, "what it remembers may be long over"
     site.tell(LeasesSeen((), site.now_s))
     assert site.place == ("home", "primary")
@@ -213,14 +281,103 @@ def test_an_agent_back_after_its_lease_lapsed_starts_from_home() -> None:
     assert {notice.incident for _, notice in site.told} == {"i1"}
 
 
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_return_that_was_told_and_cut_short_is_told_no_second_time_clause_n6(dead: bool) -> None:
+    site = Site()
+    kept = Kept("boot0000", Place("returning", "lte", site.now_s - 3.0, "i1", waiting=frozenset({"p1"})))
+    site.state = first_state(site.settings, kept, "boot0000")
+    if dead:
+        dead_from(site, "primary")
+    site.tell(LeasesSeen((Lease("edge-lte-site", "0.0.0.0/0"),), site.now_s))
+    site.run(10)
+    assert site.place == ("away", "lte")
+    assert [notice.kind for _, notice in site.told] == (["failover", "failover"] if dead else [])
+    site.alive = lambda _path, _at: True
+    site.run(90)
+    assert site.place == ("home", "primary")
+    assert [notice.kind for _, notice in site.told[2:]] == (["restored", "restored"] if dead else [])
+
+
 def test_an_agent_back_during_the_outage_goes_on_with_its_incident_clause_n6() -> None:
     site = Site()
-    site.state = first_state(site.settings, Place(phase="away", path="lte", since_s=900.0, incident="i1"))
+    site.state = first_state(site.settings, Kept("boot0000", Place("away", "lte", 900.0, "i1")), "boot0000")
     dead_from(site, "primary")
     site.tell(LeasesSeen((), site.now_s))
     site.run(10)
     assert site.place == ("away", "lte")
     assert site.state.place.incident == "i1"
+    assert not site.told
+
+
+@pytest.mark.parametrize(
+    ("dead", "held", "kinds"),
+    [
+        (False, False, ["restored", "restored"]),
+        (False, True, []),
+        (True, False, []),
+        (True, True, []),
+    ],
+)
+def test_an_incident_outlives_a_power_failure_clause_n1(dead: bool, held: bool, kinds: list[str]) -> None:
+    site = Site()
+    former = Place(phase="away", path="lte", since_s=9e6, incident="i1", left_s=(9e6,), ready_since_s=9e6)
+    site.state = first_state(site.settings, Kept("boot-before", former), "boot0000")
+    assert site.tell().orders.leases is None
+    if dead:
+        dead_from(site, "primary")
+    site.tell(LeasesSeen((Lease("edge-lte-site", "0.0.0.0/0"),) if held else (), site.now_s))
+    site.run(10)
+    assert site.place == (("away", "lte") if dead or held else ("home", "primary"))
+    assert [notice.kind for _, notice in site.told] == kinds
+    assert {notice.incident for _, notice in site.told} <= {"i1"}
+    site.alive = lambda _path, _at: True
+    site.run(60)
+    assert site.place == ("home", "primary")
+    assert [notice.kind for _, notice in site.told] == ["restored", "restored"]
+    assert {notice.incident for _, notice in site.told} == {"i1"}
+
+
+@pytest.mark.parametrize("boot", ["boot0000", "boot-before"])
+def test_an_incident_that_a_slow_disk_tells_of_late_is_ended_too_clause_n1(boot: str) -> None:
+    site = Site()
+    site.run(10)
+    former = Kept(boot, Place(phase="away", path="lte", since_s=900.0, incident="i1", left_s=(900.0,)))
+    site.state = reminded(site.state, former, site.settings, "boot0000")
+    assert kept(site.state, "boot0000").former is not None, "a run that ends now leaves it to the next"
+    assert site.state.place.left_s == ((900.0,) if boot == "boot0000" else ())
+    site.run(2)
+    assert [(notice.kind, notice.incident) for _, notice in site.told] == [("restored", "i1")] * 2
+    assert site.place == ("home", "primary")
+
+
+def test_told_of_a_former_incident_late_and_away_each_one_is_ended_clause_n1() -> None:
+    site = Site()
+    site.run(10)
+    dead_s = dead_from(site, "primary")
+    site.run(10)
+    own = site.state.place.incident
+    assert own
+    site.told.clear()
+    former = Kept("boot-before", Place(phase="away", path="lte", since_s=9e6, incident="i1"))
+    site.state = reminded(site.state, former, site.settings, "boot0000")
+    site.run(10)
+    assert (site.place, site.state.place.incident, site.told) == (("away", "lte"), own, [])
+    later = first_state(site.settings, kept(site.state, "boot0000"), "boot0000")
+    assert later.former is not None, "nothing of it is lost where this run ends meanwhile"
+    site.alive = lambda _path, at_s: at_s < dead_s or at_s > dead_s + 20
+    site.run(120)
+    assert site.place == ("home", "primary")
+    ends = [(notice.kind, notice.incident) for _, notice in site.told]
+    assert ends == [("restored", own)] * 2 + [("restored", "i1")] * 2
+
+
+def test_an_incident_whose_end_was_told_is_over_after_a_power_failure_too() -> None:
+    site = Site()
+    former = Place(phase="returning", path="lte", incident="i1", waiting=frozenset({"p1"}))
+    site.state = first_state(site.settings, Kept("boot-before", former), "boot0000")
+    site.tell(LeasesSeen((), site.now_s))
+    site.run(60)
+    assert site.place == ("home", "primary")
     assert not site.told
 
 
@@ -310,3 +467,32 @@ def test_at_most_four_failovers_an_hour_while_the_backup_lives_clause_l4() -> No
     left_s = site.state.place.left_s
     assert len(left_s) >= 4
     assert all(later - earlier >= 3600 for earlier, later in zip(left_s, left_s[4:], strict=False))
+
+
+def rtcp(source_port: int, nat: str, pinned: bool) -> Flow:
+    """A media row of one phone that was never answered."""
+    return Flow(
+        protocol="udp", source="192.168.88.14", source_port=source_port, far="203.0.113.10", far_port=30001, nat=nat,
+        orig_bytes=500, repl_bytes=0, media=True, pinned=pinned,
+    )  # fmt: skip
+
+
+def test_away_a_row_of_the_dead_line_is_a_stray_even_if_its_mark_says_backup_clause_p2() -> None:
+    site = Site()
+    site.state = first_state(site.settings, Kept("boot0000", Place("away", "lte", 990.0, "i1")), "boot0000")
+    addresses = [UplinkSeen("primary", WAN, site.now_s), UplinkSeen("lte", LTE, site.now_s)]
+    site.tell(LeasesSeen((Lease("edge-lte-site", "0.0.0.0/0"),), site.now_s), *addresses)
+    good = rtcp(10001, LTE, pinned=True)
+    assert not site.tell(FlowsSeen((good,), site.now_s, site.now_s)).intents
+    stale = rtcp(10003, WAN, pinned=True)
+    expected = MoveFlows("lte", sources=frozenset({"192.168.88.14"}), pinned=True)
+    assert site.tell(FlowsSeen((good, stale), site.now_s, site.now_s)).intents == (expected,)
+
+
+def test_on_the_way_home_media_pinned_to_the_backup_is_no_stray() -> None:
+    site = Site()
+    site.state = first_state(site.settings, Kept("boot0000", Place("returning", "lte", 990.0, "i1")), "boot0000")
+    addresses = [UplinkSeen("primary", WAN, site.now_s), UplinkSeen("lte", LTE, site.now_s)]
+    site.tell(LeasesSeen((Lease("edge-lte-phone", "192.168.88.11"),), site.now_s), *addresses)
+    assert not site.tell(FlowsSeen((rtcp(10001, LTE, pinned=True),), site.now_s, site.now_s)).intents
+    assert site.tell(FlowsSeen((rtcp(10001, LTE, pinned=False),), site.now_s, site.now_s)).intents

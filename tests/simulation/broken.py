@@ -10,9 +10,9 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from edgeagent.core import detector, drain, failover, notices, orders, turn, window
+from edgeagent.core import detector, drain, failover, faults, journal, native, notices, orders, post, turn, window
 from edgeagent.core.facts import Instant, ProbeReplied
-from edgeagent.core.settings import PRIMARY_PROBING, PathSettings, Settings
+from edgeagent.core.settings import PRIMARY_PROBING, MailSettings, PathSettings, Settings
 from tests.simulation.shell import Agent, Sentence
 from tests.simulation.sites import SETTINGS
 
@@ -53,6 +53,7 @@ told = notices.told
 right_leases = orders.leases
 turn_conditions = turn._conditions
 one_turn = turn.turn
+planned, digest, judged = post.plan, post._digest, faults.judged
 owed = Agent._owed
 
 
@@ -65,8 +66,12 @@ def _not_adopted(*_: object) -> failover.Place:
     return failover.Place(path="primary")
 
 
-def _leases_without_phones(place: failover.Place, settings: Settings) -> object:
-    return right_leases(replace(place, waiting=frozenset()), settings)
+def _not_reminded(state: turn.State, *_: object) -> turn.State:
+    return replace(state, remembers=True)
+
+
+def _leases_without_phones(place: failover.Place, settings: Settings, **more: bool) -> object:
+    return right_leases(replace(place, waiting=frozenset()), settings, **more)
 
 
 def _first_backup(_paths: object, settings: Settings) -> str | None:
@@ -104,12 +109,40 @@ def _removes_first(agent: Agent) -> Sentence | None:
     return owed(agent)
 
 
+def _with_mail(**changed: float) -> Settings:
+    return replace(SETTINGS, mail=replace(MailSettings(), **changed))
+
+
+def _taken_is_forgotten(queue: Any, *rest: Any) -> post.Plan:
+    return planned([replace(one, maybe_taken=False) for one in queue], *rest)
+
+
+def _digest_without_its_last(waiting: Any) -> post.Merge:
+    merge = digest(waiting)
+    return replace(merge, notice=replace(merge.notice, parts=merge.notice.parts[:-1]))
+
+
+def _digest_of_one_name(waiting: Any) -> post.Merge:
+    merge = digest(waiting)
+    return replace(merge, notice=replace(merge.notice, incident="digest"))
+
+
+def _lasted_nothing(_then: Instant, now: Instant) -> tuple[float | None, float | None, str]:
+    return now.wall, 0.0, now.wall_quality
+
+
+def _never_cleared(state: faults.FaultState, conditions: frozenset[str], now: Instant) -> faults.FaultState:
+    return judged(state, conditions | state.raised, now)
+
+
 def wall_is_watched(state: turn.State, facts: tuple[Any, ...], now: Instant, settings: Settings) -> turn.Turn:
     """A core that trusts its wall clock for the hold (clause C4)."""
     hold_s = 30.0 if now.wall is None else 30.0 + now.wall % 7
     wrong = replace(settings, failback=replace(settings.failback, hold_s=hold_s))
     return one_turn(state, facts, now, wrong)
 
+
+FEW = _with_mail(per_hour_max=2)  # so that digests are common
 
 BROKEN = (
     Broken(
@@ -128,6 +161,12 @@ BROKEN = (
         ((turn, "_moves", lambda *_: ()), (turn, "_strays", lambda *_: ())),
     ),
     Broken("rows left behind by a crash are not looked for", "P3", "crash", ((turn, "_strays", lambda *_: ()),)),
+    Broken(
+        "dead canaries are not contradicted",
+        "P5",
+        "dead canaries",
+        ((native, "needed_until", lambda until_s, *_, **__: until_s),),
+    ),
     Broken("failover to a backup known dead", "P6", "backup dead", ((failover, "_best_backup", _first_backup),)),
     Broken("a dead backup is not told", "P6", "backup dead", ((turn, "_conditions", _backup_fault_forgotten),)),
     Broken("a dead line is left too late", "L2", "outage", settings=_primary_with(lost_rounds=60)),
@@ -145,4 +184,15 @@ BROKEN = (
     Broken("the hold does not grow", "L4", "flappy", ((failover, "may_return_at", _plain_hold),)),
     Broken("each notice is told twice", "N1", "outage", ((notices, "told", _told_twice),)),
     Broken("one audience is forgotten", "N1", "outage", ((notices, "told", _told_to_one),)),
+    Broken("what a server may have is merged", "N1", "mail", ((post, "plan", _taken_is_forgotten),), gap_s=9000.0),
+    Broken("what a slow disk tells late is thrown away", "N1", "crash", ((turn, "reminded", _not_reminded),)),
+    Broken("a mail is given up too soon", "N2", "mail", settings=_with_mail(keep_s=300.0), gap_s=3000.0),
+    Broken("a digest loses a part", "N2", "flappy", ((post, "_digest", _digest_without_its_last),), FEW, 1500.0),
+    Broken("two digests bear one name", "N3", "flappy", ((post, "_digest", _digest_of_one_name),), FEW, 1500.0),
+    Broken("an incident's first mail waits too long", "N4", "outage", settings=_with_mail(delay_s=300.0)),
+    Broken("the cap is ignored", "N5", "flappy", ((post, "_room", lambda *_: (99, 0.0)),), gap_s=3000.0),
+    Broken("the outage is told too short", "N6", "outage", ((notices, "_between", _lasted_nothing),)),
+    Broken("a fault is never cleared", "L5", "backup dead", ((faults, "judged", _never_cleared),)),
+    Broken("rounds are kept for ever", "C5", "outage", ((window, "ROUNDS_MAX", 10**9),)),
+    Broken("the journal forgets who answered SIP", "C6", "outage", ((journal, "_with_sip", lambda _: False),)),
 )

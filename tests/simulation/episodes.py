@@ -74,6 +74,12 @@ def _dead_target(rng: random.Random, at_s: float, paths: tuple[str, ...]) -> lis
     return [Fault("dead", at_s, at_s + rng.uniform(20, 90), "primary", rng.randrange(3))]
 
 
+def _dead_canaries(rng: random.Random, at_s: float, paths: tuple[str, ...]) -> list[Fault]:
+    """The two hosts that the router itself checks go, one after the other."""
+    end_s = at_s + rng.uniform(20, 120)
+    return [Fault("dead", at_s + rng.uniform(0, 8), end_s + rng.uniform(0, 8), "primary", index) for index in (1, 2)]
+
+
 def _outage(rng: random.Random, at_s: float, paths: tuple[str, ...]) -> list[Fault]:
     long = rng.random() < 0.06
     return [Fault("black", at_s, at_s + (rng.uniform(200, 900) if long else rng.uniform(3, 60)))]
@@ -175,9 +181,28 @@ def _late(rng: random.Random, at_s: float, paths: tuple[str, ...]) -> list[Fault
     return [Fault("late", at_s, at_s + rng.uniform(5, 30), "primary", rng.uniform(0.2, 0.9))]
 
 
+def _mail(rng: random.Random, at_s: float, paths: tuple[str, ...]) -> list[Fault]:
+    """The mail server is away while an outage comes, and perhaps goes; the agent may die meanwhile."""
+    cut_s = at_s + rng.uniform(5, 60)
+    back_s = cut_s + rng.uniform(3, 200)
+    found = [
+        Fault(
+            rng.choice(("mail", "mail", "mute mail")),
+            at_s,
+            cut_s + rng.choice((rng.uniform(1, 90), rng.uniform(90, 1500))),
+        ),
+        Fault("black", cut_s, back_s),
+    ]
+    if rng.random() < 0.4:
+        moment_s = cut_s + rng.uniform(40, 90)
+        found.append(Fault("crash", moment_s, moment_s + rng.uniform(0.5, 30), value=rng.choice((0, 1, 2))))
+    return found
+
+
 KINDS: dict[str, tuple[int, Maker]] = {
     "blip": (11, _blip),
     "dead target": (7, _dead_target),
+    "dead canaries": (5, _dead_canaries),
     "outage": (18, _outage),
     "link": (8, _link),
     "lossy": (8, _lossy),
@@ -192,6 +217,7 @@ KINDS: dict[str, tuple[int, Maker]] = {
     "flappy": (2, _flappy),
     "double": (6, _double),
     "late": (5, _late),
+    "mail": (8, _mail),
 }
 
 

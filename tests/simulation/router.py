@@ -43,8 +43,9 @@ class Router:
         self.leases: dict[Lease, float] = {}
         self.rows: dict[Key, Row] = {}
         self.version = 0  # grows with every change of leases or rows
-        self._phone_lists = [(path.name, path.phone_list) for path in settings.paths]
-        self._site_lists = [(path.name, Lease(path.site_list, EVERYTHING)) for path in settings.paths]
+        order = (*settings.paths[1:], settings.primary)  # as the rules stand in prerouting
+        self._phone_lists = [(path.name, path.phone_list) for path in order]
+        self._site_lists = [(path.name, Lease(path.site_list, EVERYTHING)) for path in order]
         self._next_expiry = float("inf")
         self._paths: dict[str, str] = {}
 

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.simulation.checkers import ClauseViolation
 from tests.simulation.episodes import FIRST_S
 from tests.simulation.sites import MEAN_GAP_S, SETTINGS, THREE_PATHS, YEAR_S, core_turn, site_plan
+from tests.simulation.violation import ClauseViolation
 from tests.simulation.world import World
 
 

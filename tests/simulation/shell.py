@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from edgeagent.core import turn
 from edgeagent.core.facts import (
+    DriftSeen,
     Fact,
     FlowsSeen,
-    Instant,
     Lease,
     LeasesSeen,
     ProbeReplied,
@@ -18,17 +21,17 @@ from edgeagent.core.facts import (
     RouterReached,
     UplinkSeen,
 )
-from edgeagent.core.failover import Place
 from edgeagent.core.intents import MoveFlows
 from edgeagent.core.settings import Settings
 from edgeagent.core.turn import Turn
-from tests.simulation.lines import LATE_USELESS_S
+from tests.simulation.lines import LATE_USELESS_S, noise
 from tests.simulation.router import Row
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 RENEW_S = 20.0
+SLOW_DISK = 0.25  # of the starts: what was kept is read only after the start
 NOTICE_LOSS_S, RECONNECT_S = 1.0, 0.4
 FAR = float("inf")
 
@@ -61,20 +64,26 @@ class Agent:
         self.boots = 0
         self.boot = "boot0000"
         self.alive = False
-        self.saved: Place | None = None
+        self.saved: bytes | None = None
+        self.untold: turn.Kept | None = None
         self.numbers = {path.name: 0 for path in settings.paths}
         self.turns = 0
 
     def start(self, forget: bool) -> None:
-        """A new process: with the place of the last one, or after a reboot of the machine without."""
-        from edgeagent.core.turn import first_state  # looked up here: a broken core may have replaced it
+        """A new process: with what the last one kept, as far as a reboot of the machine leaves it a meaning."""
+        from edgeagent.core.turn import Kept, first_state  # looked up here: a broken core may have replaced it
 
         if forget:
             self.boots += 1
             self.boot = f"boot{self.boots:04d}"
         self.life += 1
         self.alive = True
-        self.state = first_state(self.settings, None if forget else self.saved)
+        kept = None if self.saved is None else msgspec.msgpack.decode(self.saved, type=Kept)
+        self.untold = kept if noise(5, int(self.world.now)) < SLOW_DISK else None
+        if self.untold is not None:
+            self.world.at(self.world.now + 1.0 + 60.0 * noise(6, int(self.world.now)) ** 2, self._remind, self.life)
+        known = self.untold is None
+        self.state = first_state(self.settings, kept if known else None, self.boot, remembers=known)
         self.last: Turn | None = None
         self.contact = False
         self.link = 0  # counts API connections; answers of a former one are not heard
@@ -89,9 +98,21 @@ class Agent:
         self.renew_due = self.world.now + RENEW_S
         self.told_counts: object = None
         self.still_changing = True
+        self.world.mail.started(self.world.instant())
         self.tell([])
         if self.world.api_up:
             self.world.at(self.world.now + RECONNECT_S, self.reached, self.life)
+
+    def _remind(self, life: int) -> None:
+        """The disk tells at last what the process before had kept; until then nothing was written over it."""
+        if life != self.life or not self.alive or self.untold is None:
+            return
+        self.world.check.replays()
+        self.state = turn.reminded(self.state, self.untold, self.settings, self.boot)
+        self.untold = None
+        self.saved = msgspec.msgpack.encode(turn.kept(self.state, self.boot))
+        self.world.check.judged["reminded late"] += 1
+        self.tell([])
 
     def die(self, in_flight_applies: bool) -> None:
         if in_flight_applies and self.busy is not None:
@@ -104,20 +125,23 @@ class Agent:
     def tell(self, facts: list[Fact]) -> None:
         """One turn, and what its orders change at once."""
         world = self.world
-        wall, quality = world.wall(world.now)
-        now = Instant(world.now, self.boot, wall, quality)
+        now = world.instant()
         before = self.state
         result = self.core(before, tuple(facts), now, self.settings)
         self.turns += 1
         self.state = result.state
         self.last = result
-        self.saved = result.state.place
+        if self.untold is None and (result.transitions or result.notices):  # what the daemon commits a snapshot with
+            self.saved = msgspec.msgpack.encode(turn.kept(result.state, self.boot))
         for move in result.intents:
             self.moves = [kept for kept in self.moves if kept.path == move.path]
             if self.flush_next is not None and self.flush_next.move and self.flush_next.move.path != move.path:
                 self.flush_next = None
             self.moves.append(move)
         world.turned(before, tuple(facts), now, result)
+        world.mail.notices(result.notices, now)
+        if result.state.place.path != before.place.path:
+            world.mail.way_changed()
         self._replan(result)
         self.pump()
 
@@ -176,6 +200,7 @@ class Agent:
         self.world.facts.append(RouterReached(now_s))
         self.world.facts.extend(UplinkSeen(line.name, line.address, now_s) for line in self.world.lines.values())
         self.world.facts.append(LeasesSeen(tuple(sorted(self.believed)), now_s))
+        self.world.facts.append(DriftSeen((), True, now_s))
 
     def lost(self, in_flight_applies: bool) -> None:
         """The API stops answering, perhaps after the last sentence took effect."""
@@ -193,7 +218,7 @@ class Agent:
 
     def _loss_noticed(self, life: int, link: int) -> None:
         if life == self.life and self.alive:
-            self.world.facts.append(RouterLost("timeout", self.world.now))
+            self.world.facts.append(RouterLost("router_unreachable", self.world.now))
 
     def read_flows(self) -> None:
         """Ask for the rows; the answer is as old as the API is slow."""

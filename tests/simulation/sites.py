@@ -13,8 +13,8 @@ from msgspec.structs import replace
 import edgeagent.core.turn as turn_module
 from edgeagent.core.settings import BACKUP_PROBING, PRIMARY_PROBING, PathSettings, Settings
 from edgeagent.core.turn import Turn
-from tests.simulation.checkers import ClauseViolation
 from tests.simulation.episodes import FIRST_S, Plan, make_plan
+from tests.simulation.violation import ClauseViolation
 from tests.simulation.world import Wall, World, true_wall
 
 YEAR_S = 365.25 * 86400.0
@@ -23,7 +23,10 @@ MEAN_GAP_S = 48 * 3600.0
 SETTINGS = Settings(
     site="site-000123",
     agent="192.168.88.2",
-    paths=(PathSettings("primary", "wan", PRIMARY_PROBING), PathSettings("lte", "lte", BACKUP_PROBING)),
+    paths=(
+        PathSettings("primary", "wan", PRIMARY_PROBING, ("icmp:b", "icmp:c"), "icmp:a"),
+        PathSettings("lte", "lte", BACKUP_PROBING),
+    ),
 )
 THREE_PATHS = replace(
     SETTINGS, paths=(*SETTINGS.paths, PathSettings("satellite", "sat", replace(BACKUP_PROBING, interval_s=30.0)))

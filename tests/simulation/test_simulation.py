@@ -34,7 +34,8 @@ from tests.simulation.world import Wall, World
 
 SITES, EPISODES = 21, 100
 CLAUSES = {
-    *("P1", "P2", "P3", "P5", "P6", "L2", "L4", "N1"),
+    *("P1", "P2", "P3", "P5", "P6", "L2", "L4", "L5", "C6", "N1", "N2", "N6"),
+    *("N3 duplicates", "N5 failover", "N5 restored", "N5 summary", "N5 held by the cap"),
     *("L1 all came home", "L1 callable on the way", "L1 call left alone"),
 }
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_two_thousand_episodes_and_ten_site_years_keep_every_clause(capsys: pytest.CaptureFixture[str]) -> None:
-    """Clauses P1, P2, P3, P5, P6, L1, L2, L4 and N1, asserted on every turn and every sentence."""
+    """Clauses P1-P3, P5, P6, L1, L2, L4, L5, N1-N6, C5 and C6, asserted on every turn, sentence and mail."""
     started_s = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         outcomes: list[Outcome] = pool.starmap(outcome_of, [(seed, EPISODES) for seed in range(1, SITES + 1)], 1)
@@ -59,11 +60,13 @@ def test_two_thousand_episodes_and_ten_site_years_keep_every_clause(capsys: pyte
     assert episodes >= 2000
     assert years >= 10
     assert {name for name, count in judged.items() if count >= 100} >= CLAUSES
+    assert judged["reminded late"] >= 30
+    assert judged["P5 canaries"] >= 30
 
 
 @functools.cache
-def unbroken_passes(seed: int, episodes: int, only: str, gap_s: float) -> bool:
-    run_site(site_plan(seed, episodes, gap_s=gap_s, only=only))
+def unbroken_passes(seed: int, episodes: int, only: str, gap_s: float, settings: Settings) -> bool:
+    run_site(site_plan(seed, episodes, gap_s=gap_s, only=only), settings)
     return True
 
 
@@ -72,7 +75,8 @@ def test_a_broken_core_is_caught_by_the_clause_it_breaks(broken: Broken) -> None
     episodes = 8 if broken.only == "flappy" else 40
     for seed in (1, 2, 3):
         plan = site_plan(seed, episodes, gap_s=broken.gap_s, only=broken.only)
-        assert unbroken_passes(seed, episodes, broken.only, broken.gap_s)
+        settings = broken.settings if broken.patches else SETTINGS
+        assert unbroken_passes(seed, episodes, broken.only, broken.gap_s, settings)
         with broken.applied():
             try:
                 run_site(plan, broken.settings)
@@ -138,6 +142,17 @@ def test_a_phone_that_registers_once_an_hour_comes_home_too_clause_l1(seed: int)
     plan = make_plan(seed, 3, ("primary", "lte"), 6 * 3600.0, slow=True, only="outage")
     world = run_site(plan)
     assert world.check.judged["L1 all came home"]
+
+
+@pytest.mark.parametrize(("leak_bytes", "most_kib"), [(0, 1024), (400, None)])
+def test_thirty_days_make_the_core_no_larger_clause_c5(leak_bytes: int, most_kib: int | None) -> None:
+    """With its control: a core that keeps 400 bytes of every turn grows beyond the bound."""
+    command = [sys.executable, "-m", "tests.simulation.growth", "--leak", str(leak_bytes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    sizes = [int(size) for size in done.stdout.split()]
+    assert len(sizes) >= 25
+    grown_kib = sizes[-1] - sizes[0]
+    assert grown_kib <= most_kib if most_kib is not None else grown_kib > 1024
 
 
 def test_one_seed_gives_one_log(tmp_path: Path) -> None:

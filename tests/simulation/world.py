@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
+import edgeagent.core.turn as turn_module
 from edgeagent.core.facts import Fact, FlowsSeen, Instant, LinkChanged, RoundsAnswered
 from edgeagent.core.failover import HOME
 from edgeagent.core.settings import Settings
@@ -14,6 +15,7 @@ from tests.simulation.checkers import Checkers
 from tests.simulation.episodes import FIRST_S, CallPlan, Episode, Fault, Plan
 from tests.simulation.lines import Line, noise
 from tests.simulation.phones import Phone
+from tests.simulation.post import Mailroom
 from tests.simulation.router import Router
 from tests.simulation.shell import RENEW_S, Agent, Sentence
 
@@ -34,6 +36,7 @@ class World:
         self, plan: Plan, settings: Settings, core: Callable[..., Turn], leaping: bool = True, wall: Wall = true_wall
     ) -> None:
         self.plan, self.settings, self.leaping, self.wall = plan, settings, leaping, wall
+        self.replaying = core is turn_module.turn  # another core is not what a replay would run
         self.now = FIRST_S
         self.heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.seq = 0
@@ -63,6 +66,7 @@ class World:
         self.primary = self.lines[settings.primary.name]
         self.router = Router(settings, {name: line.address for name, line in self.lines.items()})
         self.phones = [self._phone(index) for index in range(len(plan.phones))]
+        self.mail = Mailroom(self)
         self.agent = Agent(self, settings, core)
         self.check = Checkers(self)
         for episode in plan.episodes:
@@ -94,6 +98,11 @@ class World:
         self.in_flight -= 1
         if life == self.agent.life and not self.card:
             self.facts.extend(facts)
+
+    def instant(self) -> Instant:
+        """Now, as the agent's machine knows it."""
+        wall, quality = self.wall(self.now)
+        return Instant(self.now, self.agent.boot, wall, quality)
 
     def note(self, text: str) -> None:
         self.log.append(f"{self.now:.3f} {text}")
@@ -146,6 +155,10 @@ class World:
                 self._dead_target(line, line.targets[int(fault.value)], by)
             case "nic":
                 self.card += by
+            case "mail":
+                self.mail.server_down += by
+            case "mute mail":
+                self.mail.server_mute += by
             case "api":
                 self._api(by, bool(fault.value))
             case "reboot":
@@ -276,6 +289,7 @@ class World:
             self._enter_episode()
             if not (self.leaping and self._quiet() and self._leap()):
                 self._step()
+        self.check.replays()
 
     def _enter_episode(self) -> None:
         episodes = self.plan.episodes
@@ -284,6 +298,7 @@ class World:
             self.detail_until = max(self.detail_until, self.episode.end_s)
             self.next_episode += 1
             self.note(f"episode {self.episode.number} {self.episode.kind}")
+            self.check.replays()
 
     def _step(self) -> None:
         """To the next thing that happens, whatever it is."""
@@ -329,6 +344,8 @@ class World:
         if self.active or self.now < self.detail_until or self.in_flight or not agent.alive or not agent.contact:
             return False
         if agent.state.place.phase != HOME or agent.state.again or agent.busy is not None or agent.moves:
+            return False
+        if self.mail.busy is not None:
             return False
         if agent.last is None or frozenset(agent.believed) != agent.last.orders.leases:
             return False

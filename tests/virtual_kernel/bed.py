@@ -113,9 +113,13 @@ class Phone:
                 self._socket.recv(2048)
         self._socket.settimeout(0.4)
         with contextlib.suppress(TimeoutError, OSError):
-            self._socket.sendto(text.encode(), (SBC, port))
+            self.send(text, port)
             return self._socket.recv(2048).decode()
         return None
+
+    def send(self, text: str = "hello", port: int = 5060) -> None:
+        """One datagram, without waiting for an answer."""
+        self._socket.sendto(text.encode(), (SBC, port))
 
 
 @dataclass

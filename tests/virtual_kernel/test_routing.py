@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import struct
+import threading
+from collections.abc import Iterable
 
 import pytest
 
+from edgeagent.routeros import sentences
+from edgeagent.routeros.dialect_v6 import DialectV6
+from edgeagent.routeros.dialect_v7 import DialectV7
+from edgeagent.routeros.diff import Add
+from edgeagent.routeros.rows import Dialect, Uplink, Wish
+from edgeagent.routeros.ruleset import build
 from hil.virtual.addresses import CARRIER_GATEWAY, ISP_GATEWAY, NEUTRAL_TARGETS, ROUTER_LTE, ROUTER_WAN, SBC
-from tests.virtual_kernel.bed import ALIAS, LTE, PHONE, WAN, Phone, Site, within
+from hil.virtual.routeros import kernel_router
+from hil.virtual.routeros.kernel_system import ip_batch
+from tests.virtual_kernel.bed import ALIAS, LAN, LTE, PHONE, WAN, Phone, Site, within
 
 pytestmark = pytest.mark.bench
 
@@ -59,6 +70,31 @@ def test_a_recursive_route_follows_its_canary(any_site: Site) -> None:
     assert Phone(site).ask() == ROUTER_LTE
     site.ip(site.internet, f"address add {canary}/32 dev lo")
     assert site.wait(lambda: active(native) and not active(backup)) < 1.0
+
+
+def test_a_route_is_shown_active_only_once_packets_take_it(new_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = new_site
+    site.default_via_wan()
+    lte = site.add("/ip/route", gateway=CARRIER_GATEWAY, distance="5")
+    site.masquerade()
+    phone = Phone(site)
+    assert phone.ask() == ROUTER_WAN
+    waiting = threading.Event()
+
+    async def slow_ip(lines: Iterable[str]) -> str:
+        text = list(lines)
+        if text:
+            waiting.set()
+            await asyncio.sleep(0.3)
+        return await ip_batch(text)
+
+    monkeypatch.setattr(kernel_router, "ip_batch", slow_ip)
+    site.ip(site.internet, "link set wan0 down")
+    assert waiting.wait(2)
+    assert site.row("/ip/route", lte)["active"] == "false", "decided, but the kernel does not have it yet"
+    phone.send()  # a packet in between makes an entry on the dead line, which must not outlive the change
+    site.wait(lambda: site.row("/ip/route", lte)["active"] == "true")
+    assert phone.ask() == ROUTER_LTE
 
 
 def test_two_canaries_share_so_that_one_dead_host_moves_nothing(new_site: Site) -> None:
@@ -179,3 +215,59 @@ def test_a_bridge_port_joins_and_leaves_its_bridge(any_site: Site) -> None:
     site.do("/interface/disable", _id=LTE)
     assert "state DOWN" in site.ip(site.router, f"link show {LTE}")
     assert "192.168.88.1/24" in site.ip(site.router, "address show bridge"), "the new device got the row's address"
+
+
+def test_a_bridge_that_a_user_adds_is_a_device_until_its_row_goes(any_site: Site) -> None:
+    site = any_site
+    bridge = site.add("/interface/bridge", name="edge-probe", protocol_mode="none")
+    assert "state" in site.ip(site.router, "link show edge-probe")
+    site.do("/interface/bridge/remove", _id=bridge)
+    assert "edge-probe" not in site.ip(site.router, "link")
+    site.add("/interface/bridge", name="edge-probe", protocol_mode="none")
+    site.loop.call(site.engine.stop())
+    assert "edge-probe" not in site.ip(site.router, "link")
+    assert f"{LAN}@" in site.ip(site.router, "link"), "what the bench made stays"
+    site.loop.call(site.engine.start())
+    assert "edge-probe" in site.ip(site.router, "link")
+
+
+def test_the_routers_own_pings_go_by_their_paths_whatever_the_lease_says_clause_p10(any_site: Site) -> None:
+    """The rows of ``probe = "router_ping"`` as the product makes them; each line cut in turn is the control."""
+    site = any_site
+    site.default_via_wan()
+    dialect: Dialect = DialectV6() if site.version == "6.49" else DialectV7()
+    sources = {WAN: "10.88.77.2", LTE: "10.88.77.3"}
+    wish = Wish(
+        lan_interface=LAN,
+        alias_address="",
+        alias_prefix="10.88.77.0/29",
+        uplinks=(
+            Uplink("wan", WAN, ISP_GATEWAY, sources[WAN], metered=False, address=ROUTER_WAN),
+            Uplink("lte", LTE, CARRIER_GATEWAY, sources[LTE], metered=True, address=ROUTER_LTE),
+        ),
+        voice=(f"{SBC}/32",),
+        agent_hosts=(SBC, *NEUTRAL_TARGETS),
+        agent="192.168.88.2",
+        canaries=(),
+        router_pings=True,
+    )
+    for row in build(wish, dialect):
+        added = Add(row.menu, {**row.attributes, "comment": row.comment})
+        site.loop.call(site.store.sentence(sentences.of_change(added)))
+    command = sentences.ping_command("6.49" if site.version == "6.49" else "7.22")
+
+    def answered(uplink: str) -> bool:
+        words = sentences.ping(command, SBC, sources[uplink], 28, 1.0, 1)
+        return "time" in site.loop.call(site.store.sentence(words))[-1]
+
+    for lease in ("", "edge-lte-site", "edge-wan-site"):
+        if lease:
+            site.add("/ip/firewall/address-list", list=lease, address="0.0.0.0/0", timeout="1m")
+        assert (answered(WAN), answered(LTE)) == (True, True)
+        for cut, other in ((WAN, LTE), (LTE, WAN)):
+            far_end = "wan0" if cut == WAN else "lte0"
+            site.ip(site.internet, f"address flush dev {far_end}")
+            assert (answered(cut), answered(other)) == (False, True)
+            gateway = ISP_GATEWAY if cut == WAN else CARRIER_GATEWAY
+            site.ip(site.internet, f"address add {gateway}/24 dev {far_end}")
+            site.wait(lambda cut=cut: answered(cut), 10.0)  # type: ignore[misc]

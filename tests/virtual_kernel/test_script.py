@@ -49,7 +49,7 @@ class Router:
 
 def test_text_falls_into_statements_words_and_tokens() -> None:
     source = '# a comment; with a brace {\n:local a "x;y"; :if ($a = \\\n  "z") do={\n :put 1\n # more }\n}\n'
-    assert statements(source) == [':local a "x;y"', ':if ($a =  "z") do={\n :put 1\n # more }\n}']
+    assert statements(source) == [':local a "x;y"', ':if ($a = "z") do={\n :put 1\n # more }\n}']
     assert words(':if ([:len [find where a="b c"]] = 0) do={ :put 1 }') == [
         ":if", '([:len [find where a="b c"]] = 0)', "do={ :put 1 }",
     ]  # fmt: skip
@@ -79,6 +79,8 @@ def test_loops_conditions_and_expressions() -> None:
     router = Router()
     router.run(
         ":local n 0\n"
+        ":for i from=1 to=3 do={ :set n ($n + $i) }\n"
+        ":set n ($n - 6)\n"
         ':foreach i in=[/ip/firewall/connection find where protocol=udp and !(reply-dst-address~"^192")] do={\n'
         "  /ip/firewall/connection/remove $i; :set n ($n + 1) }\n"
         ':if (($n = 1) && ([/ip route get [find comment="edgeagent:native"] distance] < 2)) do={ :put ("n=" . $n) }\n'
@@ -87,6 +89,17 @@ def test_loops_conditions_and_expressions() -> None:
     )
     assert router.written == [["/ip/firewall/connection/remove", "=.id=*2"], ["/ip/route/disable", "=.id=*9"]]
     assert router.logged == [("info", "n=1"), ("error", "caught")]
+
+
+def test_a_text_becomes_code_with_variables_of_its_own_and_an_address_is_in_a_prefix() -> None:
+    router = Router()
+    router.run(
+        ":local n 1\n"
+        ':local code [:parse (":local n " . "7; :put \\$n")]\n'
+        "$code; :put $n\n"
+        ":put (192.0.2.9 in 192.0.2.8/29); :put (192.0.2.16 in 192.0.2.8/29); :put (x in 192.0.2.8/29)\n"
+    )
+    assert [said for _, said in router.logged] == ["7", "1", "true", "false", "false"]
 
 
 def test_add_and_set_take_properties() -> None:
@@ -101,7 +114,7 @@ def test_add_and_set_take_properties() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [":parse 1", ":if (1 = 1", "/ip route frobnicate", ":local x [/ip/route get [find a=b] c]"]
+    "source", [":frobnicate 1", ":if (1 = 1", "/ip route frobnicate", ":local x [/ip/route get [find a=b] c]"]
 )
 def test_what_it_does_not_know_stops_it(source: str) -> None:
     with pytest.raises(ScriptError):

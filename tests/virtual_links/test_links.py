@@ -9,11 +9,13 @@ import socket
 import statistics
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from hil.virtual import topology_netns as netns
 from hil.virtual.control import ControlError
+from hil.virtual.emulator_tape import frames
 
 from .support import CARRIER, SITE, STRANGER, VOICE, LinkBench, needs_root, run
 
@@ -236,6 +238,22 @@ def test_marks_reset_and_refusals() -> None:
         ):
             with pytest.raises(ControlError, match=text):
                 await bench.control.call(**request)
+
+    run(story)
+
+
+def test_a_recording_has_every_frame_whatever_the_line_does_with_it(tmp_path: Path) -> None:
+    async def story(bench: LinkBench) -> None:
+        bench.ping()  # ARP
+        await bench.control.call("record", link="wan", path=str(tmp_path / "tape"))
+        await send(bench, 3, payload=b"through")
+        await bench.control.call("cut", link="wan")
+        await send(bench, 2, payload=b"into the dark")
+        await bench.control.call("record", link="wan", path=str(tmp_path / "tape"))
+        sent = [frame for _, frame in frames(tmp_path / "tape.up")]
+        assert [sum(text in frame for frame in sent) for text in (b"through", b"into the dark")] == [3, 2]
+        with pytest.raises(ControlError, match="no link 'dsl'"):
+            await bench.control.call("record", link="dsl", path=str(tmp_path / "tape"))
 
     run(story)
 

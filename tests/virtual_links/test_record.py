@@ -154,3 +154,13 @@ def test_a_reset_zeroes_the_rows_and_is_no_news_about_a_flow() -> None:
     assert sink.table.rows() == []
     sink.packet(given, 1.5)
     assert (sink.names(), sink.table.rows()[0]["packets"]) == (["flow_started"], 1)
+
+
+def test_the_last_voice_is_the_last_packet_of_a_phone_delivered_or_not() -> None:
+    sink = Sink()
+    assert sink.table.last_voice() == (None, None)
+    sink.packet(udp(SITE, 5060, SBC, 5060, b"REGISTER sip:x SIP/2.0"), 1.0)
+    sink.packet(udp(SITE, 10000, SBC, 30000, b"\x80\x08" + bytes(170)), 2.0, "blackhole")
+    sink.packet(udp(SITE, 40001, SBC, 5060, b"OPTIONS sip:x SIP/2.0"), 3.0)
+    sink.packet(udp(SITE, 4000, TARGET, 4000), 4.0)
+    assert sink.table.last_voice() == (2.0, 1.0)

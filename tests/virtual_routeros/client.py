@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncssh
+
 from hil.virtual.routeros.events import EventLog
 from hil.virtual.routeros.initial import Initial
 from hil.virtual.routeros.model import ModelPlane
 from hil.virtual.routeros.server import Router, RouterOptions
+from hil.virtual.routeros.ssh import make_host_key
 from hil.virtual.routeros.values import Version
 from hil.virtual.routeros.wire import Decoder, encode_sentence
 
@@ -87,6 +91,39 @@ class Client:
         await asyncio.sleep(0)
 
 
+class Shell:
+    """One SSH connection."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
+        self.connection = connection
+
+    async def __call__(self, line: str) -> str:
+        """What a command line prints; RouterOS says by nothing else how it went."""
+        done = await self.connection.run(line, timeout=REPLY_S)
+        assert (done.exit_status, done.stderr) == (0, "")
+        return str(done.stdout).replace("\r\n", "\n").rstrip("\n")
+
+    async def put(self, name: str, text: str | bytes) -> None:
+        async with self.connection.start_sftp_client() as sftp, sftp.open(name, "wb") as file:
+            await file.write(text.encode() if isinstance(text, str) else text)
+
+    async def get(self, name: str) -> bytes:
+        async with self.connection.start_sftp_client() as sftp, sftp.open(name, "rb") as file:
+            data = await file.read()
+            assert isinstance(data, bytes)
+            return data
+
+    async def run_file(self, text: str, arguments: str = "") -> str:
+        await self.put("test.rsc", text)
+        return await self(f"/import file-name=test.rsc {arguments}")
+
+
+@functools.cache
+def host_key() -> bytes:
+    """One for all routers of these tests, as making one takes longer than most of them."""
+    return make_host_key()
+
+
 class Bench:
     """One router in this process and the clients of it."""
 
@@ -106,6 +143,16 @@ class Bench:
         await client.login(user, password)
         return client
 
+    @asynccontextmanager
+    async def ssh(self, user: str = "admin", password: str = PASSWORD) -> AsyncIterator[Shell]:
+        """A login over SSH."""
+        router = self.router
+        assert router.ssh is not None
+        known = asyncssh.import_known_hosts(f"[127.0.0.1]:{router.ports['ssh']} {router.ssh.host_key}")
+        options = {"username": user, "password": password, "known_hosts": known, "client_keys": None, "config": None}
+        async with asyncssh.connect("127.0.0.1", router.ports["ssh"], **options) as connection:
+            yield Shell(connection)
+
     async def close(self) -> None:
         for client in self._clients:
             await client.close()
@@ -119,6 +166,8 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     plane = ModelPlane()
     log = EventLog(events)
+    if options.get("ssh_port") is not None:
+        options.setdefault("ssh_host_key", host_key())
     router = Router(RouterOptions(version, password=PASSWORD, initial=initial or {}, **options), plane, log)
     await router.start()
     opened = Bench(router, plane)

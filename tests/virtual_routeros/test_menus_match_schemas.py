@@ -14,32 +14,54 @@ from typing import Any, Final
 
 import pytest
 
-from hil.virtual.routeros.menus import COMMANDS, MENUS, SWITCH
+from hil.virtual.routeros.menu import SWITCH
+from hil.virtual.routeros.menus import COMMANDS, MENUS
 
 VARIABLE: Final = "EDGEAGENT_ROUTEROS_SCHEMAS"
 
 # What the API has and the console does not: the schema files describe the console.
 API_ONLY: Final = {"getall": "the API's old name of print", "listen": "the API's form of print follow"}
 
-V7_MENUS: Final = {"/system/routerboard": "hardware only; the file comes from a virtual router"}
-V7_FIELDS: Final = {("/interface/ethernet", "poe-out"): "hardware only; the file comes from a virtual router"}
+V7_MENUS: Final = {
+    "/ipv6/nd": "the file leaves router advertisements out",
+    "/ppp/secret": "the file leaves PPP out",
+    "/system/routerboard": "hardware only; the file comes from a virtual router",
+    "/tool/mac-server/mac-winbox": "the file leaves out what is below /tool/mac-server",
+    "/tool/mac-server/ping": "the file leaves out what is below /tool/mac-server",
+}
+V7_FIELDS: Final = {
+    ("/interface/ethernet", "poe-out"): "hardware only; the file comes from a virtual router",
+    ("/ip/firewall/filter", "hw-offload"): "hardware only; exports of boards with the factory's firewall have it",
+}
 V7_VALUES: Final = {
     ("check-gateway", "bfd"): "the manual lists it, completion on a router without BFD does not",
 }
 
 V6_MENUS: Final = {
+    "/certificate": "rows that export leaves out are not described",
+    "/file": "rows that export leaves out are not described",
     "/interface": "the source describes interfaces by type only",
+    "/interface/pppoe-client": "the source leaves PPP out",
+    "/ip/cloud": "the source, as it is stored here, leaves the cloud out",
     "/ip/firewall/connection": "rows that cannot be configured are not described",
     "/ip/neighbor": "rows that cannot be configured are not described",
+    "/ipv6/address": "the source, as it is stored here, leaves it out",
+    "/ipv6/nd": "the source, as it is stored here, leaves it out",
     "/log": "rows that cannot be configured are not described",
+    "/ppp/secret": "the source leaves PPP out",
     "/system/history": "rows that cannot be configured are not described",
     "/system/package": "rows that cannot be configured are not described",
     "/system/resource": "settings that cannot be configured are not described",
     "/system/routerboard": "settings that cannot be configured are not described",
+    "/tool/mac-server": "the source, as it is stored here, leaves it out",
+    "/tool/mac-server/mac-winbox": "the source, as it is stored here, leaves it out",
+    "/tool/mac-server/ping": "the source, as it is stored here, leaves it out",
     "/tool/netwatch": "the source never described it for 6",
     "/user/active": "rows that cannot be configured are not described",
+    "/user/ssh-keys": "rows that export leaves out are not described",
 }
 V6_FIELDS: Final = {
+    ("/ipv6/firewall/address-list", "timeout"): "the source lists configuration; a row with a timeout is not kept",
     ("/ip/firewall/address-list", "timeout"): "the source lists configuration; a row with a timeout is not kept",
 }
 
@@ -97,9 +119,11 @@ def test_words_that_7_chooses_from_exist_on_7() -> None:
 
 
 def test_commands_of_7_exist_on_7() -> None:
-    commands = _schema("schema-7.22.3.json")["commands"]
+    schema = _schema("schema-7.22.3.json")
     for path, command in COMMANDS["7.22"].items():
-        assert command.arguments.keys() <= commands[path].keys()
+        menu, _, name = path.rpartition("/")
+        known = schema["commands"].get(path) or schema["menus"].get(menu, {"commands": {name: {}}})["commands"][name]
+        assert command.arguments.keys() - {".id"} <= known.keys()
 
 
 def test_menus_and_fields_of_6_exist_on_6() -> None:
@@ -126,5 +150,7 @@ def test_exceptions_are_still_needed() -> None:
 
 def test_only_6_has_rules_under_routes_and_only_7_has_tables() -> None:
     assert MENUS["6.49"].keys() - MENUS["7.22"].keys() == {"/ip/route/rule"}
-    assert MENUS["7.22"].keys() - MENUS["6.49"].keys() == {"/routing/rule", "/routing/settings", "/routing/table"}
+    assert MENUS["7.22"].keys() - MENUS["6.49"].keys() == {
+        "/routing/rule", "/routing/settings", "/routing/table", "/system/device-mode", "/system/ntp/client/servers",
+    }  # fmt: skip
     assert {path for path, menu in MENUS["7.22"].items() if menu.commands >= SWITCH} >= {"/ip/route", "/interface"}

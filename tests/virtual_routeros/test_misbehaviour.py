@@ -220,6 +220,26 @@ async def _back(rig: Bench) -> bool:
     return not rig.router.summary["rebooting"]
 
 
+def test_a_router_that_is_switched_off_stays_off_until_it_is_switched_on() -> None:
+    async def test() -> None:
+        async with bench(initial=REBOOT) as rig:
+            client = await rig.client()
+            await client.do(*ADD, "=timeout=10m")
+            rig.router.power(on=False)
+            await _closed(client)
+            await asyncio.sleep(0.2)
+            assert rig.router.summary["rebooting"]
+            assert not rig.router.summary["powered"]
+            with pytest.raises(OSError, match=r"."):
+                await rig.connect()
+            rig.router.power(on=True)
+            await eventually(lambda: _back(rig))
+            client = await rig.client()
+            assert [row["list"] for row in await client.rows(f"{LIST}/print")] == ["static"]
+
+    run(test)
+
+
 def test_reboot_ends_commands_that_hang() -> None:
     async def test() -> None:
         async with bench() as rig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import librouteros
+import paramiko
 import pytest
 import routeros_api
 from librouteros.exceptions import TrapError
@@ -34,7 +36,7 @@ class RouterProcess:
         )
         self.events = folder / "events.jsonl"
         command = [sys.executable, "-c", "from hil.virtual.routeros.main import main; raise SystemExit(main())"]
-        command += ["--version", version, "--profile", "rb2011", "--port", "0", "--tls-port", "0"]
+        command += ["--version", version, "--profile", "rb2011", "--port", "0", "--tls-port", "0", "--ssh-port", "0"]
         command += ["--password-file", str(folder / "password"), "--initial", str(folder / "initial.json")]
         command += ["--control", str(folder / "control"), "--events", str(self.events)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -191,3 +193,16 @@ def test_wrong_initial_configuration_is_told_with_its_row(tmp_path: Path) -> Non
     assert ended.returncode == 1
     assert "/ip/address" in ended.stderr
     assert "invalid value for argument address" in ended.stderr
+
+
+def test_ssh_is_found_where_the_ready_line_and_hello_say(router: RouterProcess) -> None:
+    hello = router.control(op="hello")
+    assert hello["ports"]["ssh"] == router.ready["ssh_port"]
+    assert hello["ssh_host_key"] == router.ready["ssh_host_key"]
+    with paramiko.SSHClient() as client:
+        kind, _, key = router.ready["ssh_host_key"].partition(" ")
+        known = paramiko.RSAKey(data=base64.b64decode(key))
+        client.get_host_keys().add(f"[127.0.0.1]:{router.ready['ssh_port']}", kind, known)
+        client.connect("127.0.0.1", router.ready["ssh_port"], "admin", "secret", look_for_keys=False, allow_agent=False)
+        _in, out, _err = client.exec_command(":put [/system resource get board-name]")
+        assert out.read() == b"RB2011UiAS\r\n"

@@ -1,0 +1,132 @@
+"""``provision --remove``: the router is as it was, but for the date; and it is said where that is not so yet."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil.virtual.routeros.values import VERSIONS, Version
+from tests.agent.support import run
+from tests.bootstrap.support import bought, place
+
+ACCESS = {"/user", "/user/group", "/certificate", "service"}
+CHANGING = re.compile(r"/(ip service set|certificate remove|user remove|user group remove|system scheduler remove)")
+
+
+def _owners(version: Version) -> dict[str, Any]:
+    """A router whose owner had api-ssl off, for one network, and a user and a group of his own."""
+    rules = bought(version)
+    rules["/ip/service"] = [{"name": "api-ssl", "disabled": "yes", "address": "192.0.2.0/24"}]
+    rules["/user/group"] = [{"name": "staff", "policy": "read,winbox"}]
+    rules["/user"] = [{"name": "anna", "group": "staff", "password": "hers", "comment": "edgeagent is not hers"}]
+    return rules
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_with_the_owners_login_everything_is_as_before(tmp_path: Path, version: Version) -> None:
+    async def test() -> None:
+        async with place(tmp_path, version, _owners(version)) as site:
+            before = site.export()
+            assert (await site.bootstrap()).code == 0
+            assert site.export() != before  # the control: the comparison sees the access
+            assert (await site.run("--apply")).code == 0
+            removed = await site.run("--remove", *site.bootstrap_words())
+            assert removed.code == 0, removed.said
+            assert "api-ssl given back" in removed.out
+            assert site.export() == before
+            assert (await site.bootstrap()).code == 0  # and the other way round again
+            assert site.ours() == ACCESS
+            assert (await site.run("--remove", *site.bootstrap_words())).code == 0
+            assert site.export() == before
+
+    run(test, 60.0)
+
+
+@pytest.mark.parametrize("hand", ["/ip/service/set", "/user/add", "/user/group/add", "/file/add"])
+def test_the_comparison_bites_at_each_thing_left(tmp_path: Path, hand: str) -> None:
+    left = {
+        "/ip/service/set": ("=.id=api-ssl", "=address=192.0.2.9/32"),
+        "/user/add": ("=name=x", "=group=read"),
+        "/user/group/add": ("=name=x", "=policy=read"),
+        "/file/add": ("=name=x", "=contents=y"),
+    }
+
+    async def test() -> None:
+        async with place(tmp_path, "7.22") as site:
+            before = site.export()
+            await site.router.store.sentence([hand, *left[hand]])
+            assert site.export() != before
+
+    run(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_it_the_service_is_given_back_and_the_rest_is_said(tmp_path: Path, version: Version) -> None:
+    async def test() -> None:
+        async with place(tmp_path, version, _owners(version)) as site:
+            before = site.export()
+            assert (await site.bootstrap()).code == 0
+            removed = await site.run("--remove")
+            assert removed.code == 0, removed.said
+            assert site.ours() == ACCESS - {"service"}
+            rest = _lines(removed.out)
+            assert len(rest) == 3
+            again = await site.run("--remove")  # nobody of ours gets in any more: the same, and what it cannot know
+            assert (again.code, _lines(again.out)[1:]) == (0, rest), again.said
+            for line in _lines(again.out):
+                assert await site.console(line) == ""
+            assert site.export() == before
+            assert (await site.run("--remove", *site.bootstrap_words())).code == 0
+            assert site.export() == before
+
+    run(test, 60.0)
+
+
+def _lines(out: str) -> list[str]:
+    return [line.strip() for line in out.splitlines() if line.startswith("  /")]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_removal_that_is_killed_is_taken_up_by_the_next(tmp_path: Path, version: Version) -> None:
+    """Killed within its changes and at what follows them, done already or not."""
+
+    async def test() -> None:
+        async with place(tmp_path, version, _owners(version)) as site:
+            before = site.export()
+            assert (await site.bootstrap()).code == 0
+            first = site.heard.count
+            assert (await site.run("--remove", *site.bootstrap_words())).code == 0
+            changes = [number for number, line in enumerate(site.heard_lines()[first:], 1) if CHANGING.match(line)]
+            places = range(changes[0], changes[-1] + 3)
+            for at in sorted(random.Random(version).sample(places, 3)):
+                assert (await site.bootstrap()).code == 0
+                assert (await site.run("--remove", *site.bootstrap_words(), at=at)).code == -9, at
+                assert site.ours() != ACCESS or at == changes[0]
+                done = await site.run("--remove", *site.bootstrap_words())
+                assert done.code == 0, f"at {at}: {done.said}"
+                assert site.export() == before, at
+
+    run(test, 120.0)
+
+
+def test_what_bears_our_names_and_is_not_ours_stays(tmp_path: Path) -> None:
+    async def test() -> None:
+        rules = bought("7.22")
+        rules["/user/group"] = [{"name": "edgeagent", "policy": "api,read,write,test"}]
+        rules["/user"] = [{"name": "edgeagent", "group": "edgeagent", "password": "router-secret-of-the-test"}]
+        async with place(tmp_path, "7.22", rules) as site:
+            await site.give_certificate("owners")
+            site.password_file.write_text("router-secret-of-the-test\n")
+            site.certificate.write_bytes((tmp_path / "owners" / "router.crt").read_bytes())
+            before = site.export()
+            removed = await site.run("--remove", *site.bootstrap_words())
+            assert (removed.code, "has no user, group or certificate" in removed.out) == (0, True), removed.said
+            assert site.export() == before
+            plain = await site.run("--remove")
+            assert (plain.code, plain.out) == (0, "0 rows removed.\n"), plain.said
+
+    run(test, 60.0)

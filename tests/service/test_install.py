@@ -1,0 +1,356 @@
+"""install.sh on a machine of its own, under a real systemd, from wheels and without a network.
+
+The tests stand in the order of a machine's life. Each brings about the version that it starts from, so that one can be
+run alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hil.virtual.routeros.certificate import make_certificate
+from tests.agent.support import GOOD
+from tests.service import wheels
+from tests.service.machine import CannotMount, Machine
+
+pytestmark = pytest.mark.slow
+SERVICE, ADDRESSES = "edgeagent.service", "edgeagent-addresses.service"
+MAIN = "edgeagent/daemon/wiring.py"
+SECRET = "router-secret-of-the-test"
+READY_S = 6  # the bound for versions that never become ready; install.sh's own is 60 s
+# A version that does something else than run. It stands before the real main and ends it.
+HANGS = "    import time\n    time.sleep(1e6)\n"
+MIGRATES = (
+    "    import sqlite3\n    db = sqlite3.connect(f'{site.state_folder}/store.db')\n"
+    "    db.execute('PRAGMA user_version=99')\n    db.execute('CREATE TABLE later (x)')\n    db.close()\n"
+)
+DIES = "    systemd.ready()\n    import time\n    time.sleep(1)\n    raise SystemExit(3)\n"
+START = "    faulthandler.enable()"
+VERSIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "9.0.0": {},
+    "9.0.1": {},
+    "9.1.0": {MAIN: (START, HANGS + START)},
+    "9.1.1": {MAIN: (START, MIGRATES + HANGS + START)},
+    "9.1.2": {MAIN: (START, DIES + START)},
+    "9.2.0": {"edgeagent/config/site.py": ("\nFORMAT = 1\n", "\nFORMAT = 999\n")},
+}
+SITE = (
+    GOOD.replace("127.9.9.", "10.88.77.")
+    .replace('address = "127.0.0.1"', 'address = "192.168.88.2"', 1)
+    .replace("FOLDER/state", "/var/lib/edgeagent")
+    .replace("FOLDER/control.sock", "/run/edgeagent/control.sock")
+    .replace('ca_file = "FOLDER/mail.pem"\n', "")
+    .replace("FOLDER/router.crt", "/etc/edgeagent/router.pem")
+    .replace("FOLDER", "/etc/edgeagent")
+)
+
+
+class Site(Machine):
+    """A machine with the agent on it, or about to have it."""
+
+    def install(self, version: str, *options: str, ready_s: int = 60) -> tuple[int, str]:
+        folder = f"/mnt/{version}"
+        done = self.run(f"{folder}/install.sh", "--wheels", folder, "--ready", str(ready_s), *options, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def at(self, version: str) -> None:
+        """Bring about that this version runs."""
+        if self.current() != version or self.run("systemctl", "is-active", SERVICE, check=False).stdout != "active\n":
+            self.settings()
+            code, said = self.install(version)
+            assert code == 0, said + self.log(SERVICE)
+        assert self.current() == version
+
+    def prebuild(self, version: str) -> None:
+        """Have the version's folder ready, from a copy of 9.0.0: what is built whole is not built again.
+
+        Building takes most of an upgrade's time, and is proven by the two versions that are not prepared so.
+        """
+        wheel = f"/mnt/{version}/edgeagent-{version}-py3-none-any.whl"
+        self.sh(f"""
+            set -e; cd /opt/edgeagent; [ ! -e {version} ] || exit 0
+            cp -a 9.0.0 {version}; cd {version}
+            sed -i 's:/opt/edgeagent/9.0.0:/opt/edgeagent/{version}:g' pyvenv.cfg $(grep -lI /9.0.0/ bin/*)
+            rm -rf lib/python3*/site-packages/edgeagent
+            /usr/bin/python3 -m zipfile -e {wheel} unpacked
+            mv unpacked/edgeagent lib/python3*/site-packages; rm -r unpacked
+            sha256sum < {wheel} | cut -d ' ' -f 1 > wheel.sha256
+        """)
+
+    def settings(self) -> None:
+        """What the installer of a site writes. No router answers there, which must not keep the agent from working."""
+        place = self.share / "settings"
+        if not place.exists():
+            place.mkdir()
+            make_certificate(place, "127.0.0.1")
+            (place / "site.toml").write_text(SITE)
+            (place / "password").write_text(f"{SECRET}\n")
+        to = "/etc/edgeagent"
+        self.sh(f"install -d {to}; cp /mnt/settings/site.toml {to}; cp /mnt/settings/router.crt {to}/router.pem")
+        self.sh(f"for name in router mail; do cp /mnt/settings/password {to}/$name.password; done")
+
+    def current(self) -> str:
+        return self.sh("readlink /opt/edgeagent/current || true").strip().removeprefix("/opt/edgeagent/")
+
+    def versions(self) -> set[str]:
+        return set(self.sh("ls -A /opt/edgeagent").split()) - {"current"}
+
+    def files(self, *places: str) -> str:
+        """Every file's name, mode, owner, time and link, without what interpreter and agent write by themselves.
+
+        Of a folder no time: a store is tried on a copy that lies beside it for a moment.
+        """
+        skipped = r"-name __pycache__ -prune -o -name 'store.db*' -o -name lastlog"
+        folders, others = r"-type d -printf '%p %M %u %g\n'", r"-printf '%p %M %u %g %T@ %l\n'"
+        return self.sh(f"find {' '.join(places)} {skipped} -o {folders} -o {others} | sort")
+
+    def sql(self, question: str, *values: str) -> list[str]:
+        """Asked of the store by a program of the test's own, as the agent's user: each row's first value."""
+        code = "import sqlite3, sys; db = sqlite3.connect('/var/lib/edgeagent/store.db'); "
+        code += "rows = db.execute(sys.argv[1], sys.argv[2:]).fetchall(); db.commit(); print(*(row[0] for row in rows))"
+        as_agent = ("runuser", "-u", "edgeagent", "--", "/usr/bin/python3", "-c", code)
+        return self.run(*as_agent, question, *values).stdout.split()
+
+    def write_down(self, kind: str) -> None:
+        """A line into the journal, as if something had happened."""
+        self.sql(
+            "INSERT INTO journal (boot_id, mono_s, wall_quality, kind, data) VALUES ('b', 1, 'unknown', ?, x'')", kind
+        )
+
+    def written(self) -> list[str]:
+        return self.sql("SELECT kind FROM journal")
+
+
+@pytest.fixture(scope="module")
+def site(dist: Path) -> Iterator[Site]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it boots a machine in namespaces")
+    if not Path("/lib/systemd/systemd").exists():
+        pytest.skip("systemd is not installed; `make setup` as root installs it")
+    try:
+        with Site() as found:
+            for version, replace in VERSIONS.items():
+                wheels.variant(dist, found.share / version, version, replace)
+            yield found
+    except CannotMount as reason:
+        pytest.skip(f"cannot mount here: {reason}")
+
+
+def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
+
+
+BEFORE: dict[str, str] = {}
+PLACES = ("/opt", "/etc", "/usr/local", "/var/lib", "/root", "/home")
+
+
+def test_the_first_install_asks_for_the_sites_settings(site: Site) -> None:
+    BEFORE["files"] = site.files(*PLACES)
+    code, said = site.install("9.0.0")
+    assert code == 0, said
+    assert "cp /etc/edgeagent/site.toml.template /etc/edgeagent/site.toml" in said
+    assert site.run("systemctl", "is-enabled", SERVICE, ADDRESSES).stdout == "enabled\nenabled\n"
+    site.run("systemctl", "start", SERVICE)  # as a boot would
+    assert site.shown(SERVICE, "ActiveState") == "inactive"
+    assert site.sh("stat -c '%U %G %a' /etc/edgeagent /var/lib/edgeagent").splitlines() == [
+        "root edgeagent 750",
+        "edgeagent edgeagent 700",
+    ]
+    assert (wheels.ROOT / "docs" / "site.toml").read_text() == site.sh("cat /etc/edgeagent/site.toml.template")
+    assert re.fullmatch(r"[0-9a-f]{32}\n", site.sh("cat /var/lib/edgeagent/installation-id"))
+    assert site.sh("stat -c '%U %a' /var/lib/edgeagent/site.key") == "edgeagent 600\n"
+
+
+def test_with_its_settings_it_runs_hardened_and_without_privilege(site: Site) -> None:
+    site.at("9.0.0")
+    assert site.shown(SERVICE, "StatusText").startswith("voice on primary")
+    pid = site.shown(SERVICE, "MainPID")
+    status = dict(line.split(":\t") for line in site.sh(f"cat /proc/{pid}/status").splitlines() if ":\t" in line)
+    assert (status["CapEff"], status["NoNewPrivs"], status["Seccomp"]) == ("0" * 16, "1", "2")
+    assert site.sh(f"stat -c %U /proc/{pid}") == "edgeagent\n"
+    assert site.sh("stat -c '%U %a' /etc/edgeagent/router.password") == "root 600\n"
+    said = site.log(SERVICE)
+    assert not re.search(r"cannot send|not permitted|denied|fault raised.*probes", said), said
+    assert SECRET not in said
+    # Its probes go: it opened ICMP sockets on both alias addresses, which the one-shot gave it.
+    assert {"10.88.77.2/29", "10.88.77.3/29"} < set(site.addresses())
+    assert site.sh("tail -n +2 /proc/net/icmp | wc -l") == "4\n", "by each path to the targets and to the router"
+    done = site.run("edgeagent", "status", check=False)
+    assert done.returncode in (0, 1), "1 as soon as it says that the router does not answer"
+    assert "voice on primary" in done.stdout
+
+
+def test_without_its_mail_password_it_runs_and_without_the_routers_it_says_so(site: Site) -> None:
+    site.at("9.0.0")
+    try:
+        site.sh("rm /etc/edgeagent/mail.password")
+        site.run("systemctl", "restart", SERVICE)
+        assert site.shown(SERVICE, "ActiveState") == "active"
+        site.sh("rm /etc/edgeagent/router.password")
+        site.run("systemctl", "restart", SERVICE)
+        assert site.shown(SERVICE, "ActiveState") == "active"  # it probes all the same
+        until(lambda: "FAULT router_unusable" in site.log(SERVICE))
+        assert "/etc/edgeagent/router.password: No such file" in site.log(SERVICE)
+    finally:
+        site.settings()
+        site.run("systemctl", "restart", SERVICE)
+
+
+def test_the_same_version_again_changes_nothing(site: Site) -> None:
+    site.at("9.0.0")
+    until(lambda: site.shown(ADDRESSES, "ActiveState") == "active")
+    pid, files = site.shown(SERVICE, "MainPID"), site.files("/opt", "/var/lib/edgeagent", "/etc/systemd", "/usr/local")
+    code, said = site.install("9.0.0")
+    assert (code, "nothing to do" in said) == (0, True), said
+    assert site.shown(SERVICE, "MainPID") == pid
+    assert site.files("/opt", "/var/lib/edgeagent", "/etc/systemd", "/usr/local") == files
+
+
+def test_an_upgrade_switches_and_keeps_everything(site: Site) -> None:
+    site.at("9.0.0")
+    site.write_down("before-the-upgrade")
+    pid, settings = site.shown(SERVICE, "MainPID"), site.sh("cat /etc/edgeagent/site.toml")
+    identity = site.sh("cat /var/lib/edgeagent/installation-id /var/lib/edgeagent/site.key")
+    code, said = site.install("9.0.1")
+    assert code == 0, said
+    assert site.current() == "9.0.1"
+    assert site.shown(SERVICE, "MainPID") != pid
+    assert site.versions() == {"9.0.0", "9.0.1"}, "the former one stays"
+    assert "before-the-upgrade" in site.written()
+    assert site.sh("cat /etc/edgeagent/site.toml") == settings
+    assert site.sh("cat /var/lib/edgeagent/installation-id /var/lib/edgeagent/site.key") == identity
+    assert site.shown(ADDRESSES, "ActiveState") == "active"
+    site.at("9.0.0")
+
+
+@pytest.mark.parametrize("bad", ["9.1.0", "9.1.1", "9.1.2"], ids=["not ready", "not ready, store migrated", "dies"])
+def test_a_version_that_does_not_become_ready_goes_back_within_its_bound(site: Site, bad: str) -> None:
+    site.at("9.0.0")
+    site.prebuild(bad)
+    site.write_down(f"before-{bad}")
+    begun_s = time.monotonic()
+    code, said = site.install(bad, ready_s=READY_S)
+    took_s = time.monotonic() - begun_s
+    assert code == 1, said
+    assert f"{bad} was not ready in {READY_S} s" in said
+    assert "going back to 9.0.0" in said
+    assert (site.current(), site.shown(SERVICE, "ActiveState")) == ("9.0.0", "active")
+    assert f"before-{bad}" in site.written()
+    assert bad not in site.versions()
+    assert took_s < READY_S + 30.0, "its bound, one stop and one start"
+    assert ("the store is as it was before" in said) == (bad == "9.1.1")
+    assert site.sh("ls -d /var/lib/edgeagent/store-of-* 2> /dev/null | wc -l") == f"{int(bad == '9.1.1')}\n"
+    site.sh("rm -rf /var/lib/edgeagent/store-of-*")
+    assert site.install("9.0.0")[0] == 0
+
+
+def test_an_upgrade_that_is_broken_off_goes_back(site: Site) -> None:
+    site.at("9.0.0")
+    site.prebuild("9.1.0")
+    script = (
+        "/mnt/9.1.0/install.sh --wheels /mnt/9.1.0 --ready 300 > /tmp/said 2>&1 & installer=$!; "
+        "until [ $(readlink /opt/edgeagent/current) = /opt/edgeagent/9.1.0 ]; do sleep 0.2; done; "
+        "kill $installer; wait $installer; echo $?; cat /tmp/said"
+    )
+    said = site.sh(script)
+    assert said.startswith("130\n"), said
+    assert (site.current(), site.shown(SERVICE, "ActiveState")) == ("9.0.0", "active")
+
+
+def test_a_store_that_cannot_be_copied_stops_nothing(site: Site) -> None:
+    site.at("9.0.0")
+    site.prebuild("9.1.0")
+    place = "/var/lib/edgeagent/before-upgrade"
+    site.sh(f"rm -f {place}; mkdir {place}; mount -t tmpfs -o size=4k tmpfs {place}")
+    try:
+        code, said = site.install("9.1.0")
+    finally:
+        site.sh(f"umount {place}; rmdir {place}")
+    assert code != 0, said
+    assert "going back to 9.0.0" in said
+    assert (site.current(), site.shown(SERVICE, "ActiveState")) == ("9.0.0", "active")
+
+
+def test_a_version_that_refuses_the_settings_is_not_switched_to(site: Site) -> None:
+    site.at("9.0.0")
+    site.prebuild("9.2.0")
+    pid, units = site.shown(SERVICE, "MainPID"), site.files("/etc/systemd")
+    code, said = site.install("9.2.0")
+    assert code == 1
+    assert "site.toml: format: found 1, expected 999" in said
+    assert "9.2.0 does not accept /etc/edgeagent/site.toml" in said
+    assert (site.current(), site.shown(SERVICE, "MainPID"), site.files("/etc/systemd")) == ("9.0.0", pid, units)
+
+
+def test_a_store_newer_than_the_version_is_refused_and_told(site: Site) -> None:
+    site.at("9.0.0")
+    pid = site.shown(SERVICE, "MainPID")
+    (known,) = site.sql("PRAGMA user_version")
+    site.sql("PRAGMA user_version=99")
+    try:
+        code, said = site.install("9.0.1")
+        assert code == 1
+        assert "format 99, this version knows" in said
+        assert "9.0.1 cannot use the store" in said
+        assert (site.current(), site.shown(SERVICE, "MainPID")) == ("9.0.0", pid)
+    finally:
+        site.sql(f"PRAGMA user_version={known}")
+    site.at("9.0.1")  # the control: it was refused for its format, and for nothing else
+    site.at("9.0.0")
+
+
+def test_a_tampered_wheel_is_refused(site: Site) -> None:
+    folder = site.share / "tampered"
+    wheels.variant(site.share / "9.0.0", folder, "9.0.9", {})
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  edgeagent-9.0.9-py3-none-any.whl\n")
+    code, said = site.install("tampered")
+    assert (code, "is not the one that SHA256SUMS beside it names" in said) == (1, True), said
+
+
+def test_systemd_itself_ends_an_agent_that_hangs_and_only_that(site: Site) -> None:
+    site.at("9.0.0")
+    place = f"/etc/systemd/system/{SERVICE}.d"
+    try:
+        site.sh(f"mkdir -p {place}; printf '[Service]\\nWatchdogSec=6\\nTimeoutStopSec=2\\n' > {place}/test.conf")
+        site.sh(f"systemctl daemon-reload; systemctl restart {SERVICE}")
+        pid = site.shown(SERVICE, "MainPID")
+        time.sleep(13.0)  # the control: twice its time, and longer than that
+        assert (site.shown(SERVICE, "MainPID"), site.shown(SERVICE, "NRestarts")) == (pid, "0")
+        site.run("kill", "-STOP", pid)
+        until(lambda: int(site.shown(SERVICE, "NRestarts")) > 0)
+        until(lambda: site.shown(SERVICE, "ActiveState") == "active")
+        assert "watchdog" in site.log(SERVICE).lower()
+    finally:
+        site.sh(f"rm -rf {place}; systemctl daemon-reload; systemctl restart {SERVICE}")
+
+
+def test_remove_leaves_settings_and_state_and_purge_leaves_nothing(site: Site) -> None:
+    site.at("9.0.0")
+    until(lambda: site.shown(ADDRESSES, "ActiveState") == "active")
+    code, said = site.install("9.0.0", "--remove")
+    assert code == 0, said
+    assert site.run("systemctl", "is-active", SERVICE, ADDRESSES, check=False).stdout == "inactive\ninactive\n"
+    assert site.addresses() == ["192.168.88.2/24"]
+    assert site.sh("cat /proc/sys/net/ipv4/ping_group_range").split() == ["1", "0"]
+    assert site.sh("test -f /etc/edgeagent/site.toml && test -f /var/lib/edgeagent/store.db && echo kept") == "kept\n"
+    code, said = site.install("9.0.0", "--remove", "--purge")
+    assert code == 0, said
+    assert site.run("getent", "passwd", "edgeagent", check=False).returncode == 2
+    assert site.run("getent", "group", "edgeagent", check=False).returncode == 2
+    if "files" in BEFORE:
+        names = [{line.split(" ")[0] for line in text.splitlines()} for text in (BEFORE["files"], site.files(*PLACES))]
+        left = {
+            name
+            for name in names[1] - names[0]
+            if not re.fullmatch(r"/etc/(sub)?(passwd|group|shadow|gshadow|[ug]id)-", name)
+        }
+        assert left == set()

@@ -1,0 +1,59 @@
+"""Clause P2 for what provisioning does: cut off after any sentence, voice has a usable route (kernel routing)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from edgeagent.routeros import sentences
+from edgeagent.routeros.diff import Add, Change, removal_changes
+from edgeagent.routeros.ruleset import OCCASIONAL
+from hil.virtual.addresses import ROUTER_WAN
+from tests.virtual_kernel.bed import WAN, Phone, Site
+from tests.virtual_kernel.test_native import rows
+
+pytestmark = pytest.mark.bench
+PORTS = itertools.count(20000)
+
+
+def owners(site: Site) -> None:
+    """As the factory leaves it: a default route and masquerade by the primary, nothing for a backup."""
+    site.default_via_wan()
+    site.add("/ip/firewall/nat", chain="srcnat", action="masquerade", out_interface=WAN)
+
+
+def added(site: Site) -> list[Change]:
+    return [Add(row.menu, {**row.attributes, "comment": row.comment}) for row in rows(site.version)]
+
+
+def removed(site: Site) -> list[Change]:
+    menus = list(dict.fromkeys([*OCCASIONAL, *(row.menu for row in rows(site.version))]))
+    return list(removal_changes({menu: site.rows(menu) for menu in menus}, menus))
+
+
+def paths(site: Site, changes: Sequence[Change]) -> Iterator[tuple[str, str | None, str | None]]:
+    """After each change: what it was, and by which address a new flow and an old one reach the provider."""
+    old = Phone(site, port=next(PORTS))
+    for change in changes:
+        said = sentences.of_change(change)
+        site.loop.call(site.store.sentence(said))
+        yield " ".join(said), Phone(site, port=next(PORTS)).ask(), old.ask()
+
+
+def test_no_sentence_of_an_apply_or_a_removal_leaves_voice_without_its_route_clause_p2(any_site: Site) -> None:
+    owners(any_site)
+    for work in (added, removed):
+        changes = work(any_site)
+        assert len(changes) > 50
+        for said, new, old in paths(any_site, changes):
+            assert (new, old) == (ROUTER_WAN, ROUTER_WAN), said
+    assert not removed(any_site)
+
+
+def test_in_the_reverse_order_some_would(any_site: Site) -> None:
+    """The control. Only the routes: what refers to rows that are not there yet would be refused, not harmful."""
+    owners(any_site)
+    routes = [change for change in added(any_site) if change.menu == "/ip/route" and "routing" not in str(change)]
+    assert any(ROUTER_WAN not in (new, old) for _, new, old in paths(any_site, routes[::-1]))
