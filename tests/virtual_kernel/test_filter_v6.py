@@ -55,6 +55,19 @@ def passes(site: Site) -> bool:
             return False
 
 
+def sends(site: Site) -> bool:
+    """Whether the router can send a datagram of its own by the second uplink."""
+
+    def send() -> bool:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as own:
+            try:
+                return own.sendto(b"own", (f"{NETS['lte']}1", 4000)) == 3
+            except PermissionError:
+                return False
+
+    return within(site.router, send)
+
+
 def test_a_drop_by_port_holds_and_counts(dual: Site) -> None:
     row = dual.add(FILTER, chain="forward", action="drop", out_interface=LTE)
     assert not passes(dual)
@@ -69,3 +82,13 @@ def test_a_list_of_prefixes_is_rejected(dual: Site) -> None:
     assert not passes(dual)
     dual.do(f"{FILTER}/remove", _id=row)
     assert passes(dual)
+
+
+def test_a_router_that_is_off_or_booting_forwards_and_sends_nothing(dual: Site) -> None:
+    site = dual
+    assert passes(site)
+    site.loop.call(site.engine.stop())
+    assert not passes(site)
+    assert not sends(site), "nothing of its own either"
+    site.loop.call(site.engine.start())
+    assert passes(site) and sends(site)

@@ -1,6 +1,7 @@
 """The kernel plane: RouterOS rows given effect in the network namespace this process runs in.
 
-IPv6 has its filter and nothing else: its addresses and routes are the namespace's own.
+IPv6 has its filter and nothing else: its addresses and routes are the namespace's own. They outlive a power cut, so a
+router that is off, or still booting, is kept silent by a table of its own.
 
 Who does what: ``kernel_routes`` decides which routes are active, ``kernel_nft`` and ``kernel_match`` compile the
 firewall, ``kernel_conntrack`` is the connection table, ``kernel_gateways`` checks gateways, ``kernel_timers`` runs
@@ -22,7 +23,7 @@ from hil.virtual.routeros.kernel_interfaces import Interfaces
 from hil.virtual.routeros.kernel_netlink import Links
 from hil.virtual.routeros.kernel_ping import ping_rows
 from hil.virtual.routeros.kernel_router import Router
-from hil.virtual.routeros.kernel_system import apply_settings, apply_tracking, sysctl
+from hil.virtual.routeros.kernel_system import apply_settings, apply_tracking, nft
 from hil.virtual.routeros.kernel_timers import Netwatch, Scheduler, scheduled
 from hil.virtual.routeros.kernel_values import IPV6
 from hil.virtual.routeros.plane import Row, Trap
@@ -41,6 +42,11 @@ _ROUTING: Final = frozenset(
 _TIMERS: Final = frozenset({"/system/scheduler", "/tool/netwatch"})
 _INTERFACES: Final = frozenset({"/interface", "/interface/ethernet", "/interface/bridge", "/interface/bridge/port"})
 _CONNECTIONS: Final = "/ip/firewall/connection"
+_OFF: Final = "table inet off"
+_SILENT: Final = "".join(
+    f"add chain inet off {hook} {{ type filter hook {hook} priority -400; policy drop; }}\n"
+    for hook in ("forward", "output")
+)
 
 
 class KernelPlane:
@@ -75,14 +81,14 @@ class KernelPlane:
         self._netwatch = Netwatch(self._scripts, store.version, lambda row: self._notify("/tool/netwatch", row))
         self._dhcp = DhcpClients(store, self._links, Leases(store, self._scripts, self._settle))
         async with self._lock:
+            await nft(f"add {_OFF}\n{_SILENT}")  # nothing passes before the rules stand
             self._apply_switches()
             await self._interfaces.sync()
             self._interfaces.changes()
-            sysctl("ipv4/ip_forward", "0")  # nothing passes before the rules stand
             await self._router.start()
             await self._firewall.compile()
             await self._firewall6.compile()
-            self._apply_switches()
+            await nft(f"delete {_OFF}\n")
         self._dhcp.sync()
         self._scheduler.sync(scheduled(store), booting=True)
         self._netwatch.sync(store.rows("/tool/netwatch"), booting=True)
@@ -90,7 +96,7 @@ class KernelPlane:
         self._kick()  # links may have changed between the reading above and the watching
 
     async def stop(self) -> None:
-        """Undo everything but the devices."""
+        """Undo everything but the devices; until the next start nothing is forwarded or sent."""
         if self._store is None:
             return
         self._scheduler.stop()
@@ -101,6 +107,7 @@ class KernelPlane:
             task.cancel()
         self._kicked = False  # the task that was to see to it may not even have begun
         async with self._lock:
+            await nft(f"add {_OFF}\n{_SILENT}")
             self._links.close()
             await self._router.stop()
             await self._firewall.stop()
