@@ -1,8 +1,10 @@
 """The router's owner over SSH: a command line at a time, and files by SFTP. The only importer of paramiko.
 
 Needed to bring an agent's access into a router, and to take it away again; the daemon never loads it. RouterOS tells by
-text alone how a command went: its exit status is 0 whatever happened. paramiko 5 speaks no SHA-1 any more, neither for
-key exchange nor for host keys.
+text alone how a command went: its exit status is 0 whatever happened.
+
+Version 6 may sign with SHA-1 only (``ssh-rsa``), which paramiko 5 no longer speaks; 4 prefers SHA-2 (RFC 8332) wherever
+the router knows it. A forged signature would need a second preimage, and the key itself is confirmed and pinned.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from edgeagent.routeros.errors import RouterLoginRefused, RouterProtocolError, R
 REPLY_MAX_BYTES = 1024 * 1024
 FILE_MAX_BYTES = 64 * 1024 * 1024
 CONNECT_S = 15.0
+RSA_SHA2 = ("rsa-sha2-512", "rsa-sha2-256")
 SILENCE_S = 90.0  # a board with a 600 MHz processor and a worn flash writes its backup meanwhile
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what goes wrong is raised; its thread must not print
@@ -68,9 +71,11 @@ class Connection:
         try:
             if pinned is not None:
                 kind = pinned.partition(" ")[0]
-                kinds = ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
+                kinds = (*RSA_SHA2, kind) if kind == "ssh-rsa" else (kind,)
                 transport.get_security_options().key_types = kinds
             transport.start_client(timeout=CONNECT_S)
+            if transport.host_key_type == "ssh-rsa":  # nor would it take a login signed with what it does not know
+                transport.disabled_algorithms = {"pubkeys": RSA_SHA2}
         except (paramiko.SSHException, OSError, EOFError, ValueError) as error:  # ValueError: no such kind of key
             transport.close()
             raise RouterProtocolError(f"no agreement with the SSH server at {peer}: {error or 'it hung up'}") from error

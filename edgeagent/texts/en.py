@@ -499,9 +499,8 @@ SCREENS: dict[str, str] = {
     "owner key unusable": "{why}; expected a private key as ssh-keygen writes it. Nothing was done.",
     "owner no connection": (
         "{why}. Check that /ip service ssh of the router is on and lets agent.address in, that agent.address is this "
-        "machine's, and --ssh-port; a router whose only host key is of the kind ssh-rsa by SHA-1 is not talked to: "
-        "give it another RouterOS. Where the router made itself new host keys, compare them and remove {file}. Nothing "
-        "was done."
+        "machine's, and --ssh-port. Where the router made itself new host keys, compare them and remove {file}. "
+        "Nothing was done."
     ),
     "owner refused": "{why}; check --ssh-user, its password or key, and where it may log in from. Nothing was done.",
     "owner connected": "Connected to the router {address}. Its host key is {found} ({file}).",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from edgeagent.routeros.ssh import Connection, read_key
 from hil.virtual.routeros.ssh import make_host_key
 from hil.virtual.routeros.values import VERSIONS, Version
 from tests.agent.support import run
@@ -192,6 +194,36 @@ def test_an_owner_logs_in_by_key(tmp_path: Path, kind: str, passphrase: str) -> 
                 done = await _on_a_terminal(site.command("--bootstrap", *words), [(b"Passphrase of", passphrase)])
                 assert passphrase not in done.out
             assert done.code == 0, done.said
+
+    run(test, 60.0)
+
+
+@pytest.mark.parametrize(("version", "signed_by"), [("6.49", "ssh-rsa"), ("7.22", "rsa-sha2-512")])
+def test_sha_1_is_spoken_to_a_router_that_knows_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: Version, signed_by: str
+) -> None:
+    """The virtual 6.49 knows SHA-1 only, and here neither says with what a login may be signed (RFC 8308)."""
+    monkeypatch.setattr(asyncssh.connection.SSHConnection, "_send_ext_info", lambda _self: None)
+
+    def login(port: int, key: Path, pinned: str | None) -> tuple[str, str]:
+        with contextlib.closing(Connection.open("127.0.0.1", port, "127.0.0.1", pinned)) as connection:
+            connection.login("admin", read_key(str(key), None))
+            assert connection.run(":put 1") == "1"
+            transport = connection._transport
+            return transport.host_key_type, transport._agreed_pubkey_algorithm
+
+    async def test() -> None:
+        async with place(tmp_path, version) as site:
+            key = await _key_file(tmp_path, "owner-key", "rsa", "")
+            await site.upload("owner.pub", (tmp_path / "owner-key.pub").read_bytes())
+            assert await site.console("/user ssh-keys import public-key-file=owner.pub user=admin") == ""
+            done = await site.bootstrap("--ssh-key-file", str(key))
+            assert done.code == 0, done.said
+            pinned = (tmp_path / "router.hostkey").read_text().strip()
+            assert pinned.startswith("ssh-rsa ")
+            for pin in (None, pinned):
+                found = await asyncio.to_thread(login, site.router.ports["ssh"], key, pin)
+                assert found == (signed_by, signed_by)
 
     run(test, 60.0)
 

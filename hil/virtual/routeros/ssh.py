@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 SERVICE: Final = "ssh"
 LOGIN_S: Final = 30.0
+# What a version 6 signs with is not known for sure. This is the least that any was reported to know; who gets on with
+# that gets on with more.
+OLD_HOST_KEYS: Final = [b"ssh-rsa"]
+OLD: Final[dict[str, Any]] = {"encryption_algs": ["aes128-ctr"], "mac_algs": ["hmac-sha1"]}
 
 
 def make_host_key() -> bytes:
@@ -55,11 +59,15 @@ class SshService:
 
     async def start(self, address: str, port: int) -> int:
         """Listen; the port."""
+        old = self.router.store.version.startswith("6")
+        [pair] = asyncssh.load_keypairs([self._host_key])
+        if old:
+            pair.host_key_algorithms = OLD_HOST_KEYS
         self._acceptor = await asyncssh.listen(
             address,
             port,
             server_factory=lambda: _Connection(self),
-            server_host_keys=[self._host_key],
+            server_host_keys=[pair],
             process_factory=self._serve_command,
             sftp_factory=self._sftp,
             login_timeout=LOGIN_S,
@@ -67,6 +75,7 @@ class SshService:
             errors="surrogateescape",
             allow_scp=False,
             server_version="ROSSSH",
+            **(OLD if old else {}),
         )
         found: int = self._acceptor.get_port()
         return found
