@@ -184,9 +184,13 @@ class Actuator:
             await self._watch(session)
         elif self.leader:
             await self._read_held(session)
-        while self.wanted is not None and not self.watching:
+        while (wanted := self.wanted) is not None and not self.watching:
             self.beat_s = self.now()
-            if not await self._held(session, self.wanted) or not self.moves:
+            if not await self._held(session, wanted):
+                return
+            if self.wanted != wanted:
+                continue  # moves that came with the new order come after its leases
+            if not self.moves:
                 return
             move = self.moves[0]
             done = await self._move(session, move)
