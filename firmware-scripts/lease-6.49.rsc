@@ -12,15 +12,9 @@
   /ip dhcp-client set $edgeRow script=($edgeOwners . "# edgeagent: from here\
     \n:if (\$bound = 1) do={\
     \n  :local edgeGate [:tostr \$\"gateway-address\"]\
-    \n  :local edgeOwn ([:tostr \$\"lease-address\"] . \"/32\")\
     \n  :foreach edgeRow in=[/ip route find where comment~\"^edgeagent:(default-edge-wan\\\$|canary-)\"] do={\
     \n    :if ([:tostr [/ip route get \$edgeRow gateway]] != \$edgeGate) do={\
     \n      /ip route set \$edgeRow gateway=\$edgeGate\
-    \n    }\
-    \n  }\
-    \n  :foreach edgeRow in=[/ip route rule find where comment=\"edgeagent:own-wan\"] do={\
-    \n    :if ([:tostr [/ip route rule get \$edgeRow src-address]] != \$edgeOwn) do={\
-    \n      /ip route rule set \$edgeRow src-address=\$edgeOwn\
     \n    }\
     \n  }\
     \n}\
@@ -28,12 +22,12 @@
 }
 /ip dhcp-client set [find where comment="edgeagent:dhcp-lte"] script=":if (\$bound = 1) do={\
     \n  :local edgeGate [:tostr \$\"gateway-address\"]\
-    \n  :local edgeOwn ([:tostr \$\"lease-address\"] . \"/32\")\
     \n  :foreach edgeRow in=[/ip route find where comment~\"^edgeagent:(default-edge-lte\\\$|native-lte-)\"] do={\
     \n    :if ([:tostr [/ip route get \$edgeRow gateway]] != \$edgeGate) do={\
     \n      /ip route set \$edgeRow gateway=\$edgeGate\
     \n    }\
     \n  }\
+    \n  :local edgeOwn ([:tostr \$\"lease-address\"] . \"/32\")\
     \n  :foreach edgeRow in=[/ip route rule find where comment=\"edgeagent:own-lte\"] do={\
     \n    :if ([:tostr [/ip route rule get \$edgeRow src-address]] != \$edgeOwn) do={\
     \n      /ip route rule set \$edgeRow src-address=\$edgeOwn\

@@ -259,6 +259,12 @@ class Bench(Protocol):
     async def lan_attempt(self, text: str, *, seconds: float = 1.0) -> None:
         """An ordinary PC on the LAN sends packets that carry ``text`` to a neutral host."""
 
+    async def note_source(self, host: str, target: str, label: str) -> Event:
+        """A host (``pc``, ``pi``) of the LAN sends a few datagrams to ``target``, whether or not anybody is there.
+
+        Noted as an event ``source`` with host, target, label and ``seen``: by which addresses they left on the primary.
+        """
+
     async def ping_from_site(self, target: str) -> None:
         """One ordinary ping from the agent's host to ``target``, with its main address."""
 

@@ -28,7 +28,8 @@ REORDERED, DUPLICATED, UNKNOWN, SETTING = "reordered", "duplicated", "unknown ro
 # Without these an echo or its answer does not go by the line that it is of.
 PROBING = (
     *("/ip/address alias", "/ip/address probe-address-", "/interface/bridge probe-", "/ip/route default-edge-"),
-    *("/routing/table ", "/routing/rule probe-", "/ip/route/rule probe-", "/ip/firewall/nat out-", EVERYTHING),
+    *("/routing/table ", "/routing/rule probe-", "/ip/route/rule probe-", EVERYTHING),
+    *("/ip/firewall/nat out-", "/ip/firewall/nat probes-out-"),
 )
 
 

@@ -27,6 +27,7 @@ GROUPS: tuple[tuple[str, str, str], ...] = (
     ("/ip/firewall/mangle", "born-", "marks"),
     ("/ip/firewall/mangle", "media-", "marks"),
     ("/ip/firewall/mangle", "learn-", "learning"),
+    ("/ip/firewall/mangle", "asked-", "passage"),
     ("/ip/firewall/mangle", "", "steering"),
     ("/ip/firewall/nat", "", "translation"),
     ("/ip/firewall/filter", "drill-", "drill"),

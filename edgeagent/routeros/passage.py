@@ -19,6 +19,8 @@ from edgeagent.routeros.rows import (
     Row,
     Uplink,
     Wish,
+    mangle,
+    ping_mark,
     rule,
     rule6,
     table_of,
@@ -135,8 +137,15 @@ def router_itself(wish: Wish) -> list[Row]:
         for uplink in wish.uplinks
     ]
     for uplink in wish.uplinks[1:]:
-        rows += [*_input(uplink), *_output(uplink, wish)]
+        rows += [_asked(uplink), *_input(uplink), *_output(uplink, wish)]
     return rows
+
+
+def _asked(uplink: Uplink) -> Row:
+    """The pings that came by a backup. A LAN host may ping the router's address there too; its answer has to stay."""
+    arriving = {"chain": "input", "in-interface": uplink.interface, "protocol": "icmp", "connection-state": "new"}
+    mark = {"action": "mark-connection", "new-connection-mark": ping_mark(uplink), "passthrough": "no"}
+    return mangle(f"asked-{uplink.tag}", **arriving, **mark)
 
 
 def _input(uplink: Uplink) -> list[Row]:
@@ -150,13 +159,14 @@ def _input(uplink: Uplink) -> list[Row]:
 
 
 def _output(uplink: Uplink, wish: Wish) -> list[Row]:
-    """Its DHCP, its answers to pings, and the echoes that the agent has it send."""
+    """Its DHCP, its answers to pings that came by here, and the echoes that the agent has it send."""
     leaving = {"chain": "output", "out-interface": uplink.interface}
     name, accept = f"output-{uplink.tag}", {"action": "accept", **leaving}
     dhcp = {"protocol": "udp", "src-port": "68", "dst-port": "67"}
+    answers = {"protocol": "icmp", "connection-state": "established", "connection-mark": ping_mark(uplink)}
     rows = [
         rule(f"{name}-dhcp", **accept, **dhcp),
-        rule(f"{name}-ping", **accept, protocol="icmp", limit=PING_RATE, **KNOWN),
+        rule(f"{name}-ping", **accept, **answers, limit=PING_RATE),
     ]
     if wish.router_pings:
         echoes = {"protocol": "icmp", "src-address-list": PROBES, "dst-address-list": AGENT_HOSTS}

@@ -116,6 +116,11 @@ def media_mark(uplink: Uplink) -> str:
     return f"edge-{uplink.tag}-media"
 
 
+def ping_mark(uplink: Uplink) -> str:
+    """The connection mark of a ping that came in by a backup."""
+    return f"edge-{uplink.tag}-ping"
+
+
 def mangle(name: str, **attributes: str) -> Row:
     """A row of /ip/firewall/mangle; attributes with a dash are given as a mapping."""
     return Row("/ip/firewall/mangle", name, attributes)

@@ -60,31 +60,36 @@ def repeated(text: str) -> str:
 
 
 def lease(tag: str, rules: str) -> str:
-    """Keep the next hop of every route by this path, and the rule of the router's own address, as DHCP gives them.
+    """Keep the next hop of every route by this path, and of a backup the rule of its own address, as DHCP gives them.
 
     ``rules``: the menu of the routing rules. Nothing is written that stands so already: a lease is renewed each few
     hours, and each write wears the flash. The variables are those of the manual ("DHCP", DHCP client, script).
     """
-    menu = rules.strip("/").replace("/", " ")
     pattern = rf"^edgeagent:(default-edge-{tag}\$|{_BY_GATEWAY.get(tag, f'native-{tag}-')})"
     return "\n".join(
         [
             ":if ($bound = 1) do={",
             '  :local edgeGate [:tostr $"gateway-address"]',
-            '  :local edgeOwn ([:tostr $"lease-address"] . "/32")',
             f'  :foreach edgeRow in=[/ip route find where comment~"{pattern}"] do={{',
             "    :if ([:tostr [/ip route get $edgeRow gateway]] != $edgeGate) do={",
             "      /ip route set $edgeRow gateway=$edgeGate",
             "    }",
             "  }",
-            f'  :foreach edgeRow in=[/{menu} find where comment="edgeagent:own-{tag}"] do={{',
-            f"    :if ([:tostr [/{menu} get $edgeRow src-address]] != $edgeOwn) do={{",
-            f"      /{menu} set $edgeRow src-address=$edgeOwn",
-            "    }",
-            "  }",
+            *([] if tag == PRIMARY_TAG else _own(tag, rules.strip("/").replace("/", " "))),
             "}",
         ]
     )
+
+
+def _own(tag: str, menu: str) -> list[str]:
+    return [
+        '  :local edgeOwn ([:tostr $"lease-address"] . "/32")',
+        f'  :foreach edgeRow in=[/{menu} find where comment="edgeagent:own-{tag}"] do={{',
+        f"    :if ([:tostr [/{menu} get $edgeRow src-address]] != $edgeOwn) do={{",
+        f"      /{menu} set $edgeRow src-address=$edgeOwn",
+        "    }",
+        "  }",
+    ]
 
 
 _BY_GATEWAY = {PRIMARY_TAG: "canary-"}  # what goes by the next hop of a path beside its default

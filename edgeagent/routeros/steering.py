@@ -64,7 +64,9 @@ def routes(wish: Wish, dialect: Dialect) -> list[Row]:
         rows += [*dialect.table(table), dialect.default_route(table, uplink.gateway)]
     for uplink in wish.uplinks:
         rows.append(dialect.source_rule(f"probe-{uplink.tag}", uplink.source, table_of(uplink), only=True))
-        if uplink.address:
+        if uplink.address and uplink is not wish.uplinks[0]:
+            # What bears this address and left by the primary would be dropped there. The primary's own address has no
+            # such rule: it would take the router's answers to the LAN along, for a table of ours knows a default only.
             rows.append(dialect.source_rule(f"own-{uplink.tag}", uplink.address, table_of(uplink), only=False))
     return rows
 
@@ -166,11 +168,8 @@ def names(wish: Wish) -> list[Row]:
 
 
 def translation(wish: Wish) -> list[Row]:
-    """Masquerade on every uplink, never a fixed address: it may change; and names to the resolver of the site."""
-    rows = [
-        nat(f"out-{uplink.tag}", chain="srcnat", action="masquerade", **{"out-interface": uplink.interface})
-        for uplink in wish.uplinks
-    ]
+    """What leaves by an uplink, and names to the resolver of the site."""
+    rows = [*_of_ours(wish), *(_masquerade(f"out-{uplink.tag}", uplink) for uplink in wish.uplinks[1:])]
     if not wish.resolvers:
         return rows
     turn = {"chain": NAMES, "action": "dst-nat", "to-addresses": wish.resolvers[0]}
@@ -181,3 +180,23 @@ def translation(wish: Wish) -> list[Row]:
         query = {"chain": "dstnat", "protocol": protocol, "src-address-list": DEVICES, "dst-port": "53"}
         rows.append(nat(f"dns-{protocol}", **query, action="jump", **{"jump-target": NAMES}))
     return rows
+
+
+def _of_ours(wish: Wish) -> list[Row]:
+    """On the primary what is ours, and no more: its owner translates the rest, and may except what he has to, such as
+    the subnets behind a tunnel, or a server with a public address of its own.
+    """
+    primary = wish.uplinks[0]
+    rows = [
+        _masquerade(f"voice-out-{primary.tag}", primary, **_TO_PROVIDER),
+        _masquerade(f"probes-out-{primary.tag}", primary, **{"src-address-list": PROBES}),
+    ]
+    if wish.resolvers:
+        asked = {"src-address-list": DEVICES, "dst-address-list": RESOLVERS}
+        rows.append(_masquerade(f"names-out-{primary.tag}", primary, **asked))
+    return rows
+
+
+def _masquerade(name: str, uplink: Uplink, **match: str) -> Row:
+    """Never a fixed address: the uplink's may change, and a row of a flow would outlive it."""
+    return nat(name, chain="srcnat", action="masquerade", **{"out-interface": uplink.interface}, **match)

@@ -702,7 +702,7 @@ MEANINGS: dict[str, str] = {
     "routes": "A routing table for each line, and what is always looked up there:",
     "marks": "Each call remembers on which line it was born:",
     "learning": "Devices that the provider answers are voice devices for a week:",
-    "translation": "Addresses are translated on each line:",
+    "translation": "Addresses are translated: on a backup all, on the primary those of voice and of probes:",
     "drill": "The installer's test: does nothing while its list is empty:",
     "passage": "Only voice and what the agent needs may cross a backup, everything else is dropped:",
     "ipv6": "No IPv6 crosses a backup, and phones stay on IPv4:",

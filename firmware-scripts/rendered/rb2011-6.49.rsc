@@ -52,12 +52,12 @@ add comment="edgeagent:backup-lte" list=edge-backups interface=ether10
 add comment="edgeagent:dhcp-lte" interface=ether10 add-default-route=no use-peer-dns=no use-peer-ntp=no \
     script=":if (\$bound = 1) do={\
     \n  :local edgeGate [:tostr \$\"gateway-address\"]\
-    \n  :local edgeOwn ([:tostr \$\"lease-address\"] . \"/32\")\
     \n  :foreach edgeRow in=[/ip route find where comment~\"^edgeagent:(default-edge-lte\\\$|native-lte-)\"] do={\
     \n    :if ([:tostr [/ip route get \$edgeRow gateway]] != \$edgeGate) do={\
     \n      /ip route set \$edgeRow gateway=\$edgeGate\
     \n    }\
     \n  }\
+    \n  :local edgeOwn ([:tostr \$\"lease-address\"] . \"/32\")\
     \n  :foreach edgeRow in=[/ip route rule find where comment=\"edgeagent:own-lte\"] do={\
     \n    :if ([:tostr [/ip route rule get \$edgeRow src-address]] != \$edgeOwn) do={\
     \n      /ip route rule set \$edgeRow src-address=\$edgeOwn\
@@ -86,8 +86,6 @@ add comment="edgeagent:default-edge-lte" dst-address=0.0.0.0/0 gateway=169.254.2
 /ip route rule
 add comment="edgeagent:probe-wan" place-before=[find where comment="edgeagent:here"] \
     src-address=10.88.77.2/32 action=lookup-only-in-table table=edge-wan
-add comment="edgeagent:own-wan" place-before=[find where comment="edgeagent:here"] \
-    src-address=169.254.255.254/32 action=lookup table=edge-wan
 add comment="edgeagent:probe-lte" place-before=[find where comment="edgeagent:here"] \
     src-address=10.88.77.3/32 action=lookup-only-in-table table=edge-lte
 add comment="edgeagent:own-lte" place-before=[find where comment="edgeagent:here"] \
@@ -116,10 +114,12 @@ add comment="edgeagent:learn-tcp" place-before=[find where comment="edgeagent:he
     address-list-timeout=1w src-address-list=edge-voip dst-address-list=!edge-probe \
     connection-state=established src-port=5060,5061
 
-# Addresses are translated on each line:
+# Addresses are translated: on a backup all, on the primary those of voice and of probes:
 /ip firewall nat
-add comment="edgeagent:out-wan" place-before=[find where comment="edgeagent:here"] chain=srcnat \
-    action=masquerade out-interface=ether1
+add comment="edgeagent:voice-out-wan" place-before=[find where comment="edgeagent:here"] chain=srcnat \
+    action=masquerade out-interface=ether1 dst-address-list=edge-voip
+add comment="edgeagent:probes-out-wan" place-before=[find where comment="edgeagent:here"] chain=srcnat \
+    action=masquerade out-interface=ether1 src-address-list=edge-probe
 add comment="edgeagent:out-lte" place-before=[find where comment="edgeagent:here"] chain=srcnat \
     action=masquerade out-interface=ether10
 
@@ -176,6 +176,11 @@ add comment="edgeagent:unasked-wan" place-before=[find where comment="edgeagent:
     action=drop protocol=udp connection-state=new in-interface=ether1 src-address-list=edge-voip
 add comment="edgeagent:unasked-lte" place-before=[find where comment="edgeagent:here"] chain=input \
     action=drop protocol=udp connection-state=new in-interface=ether10 src-address-list=edge-voip
+/ip firewall mangle
+add comment="edgeagent:asked-lte" place-before=[find where comment="edgeagent:here"] chain=input \
+    in-interface=ether10 protocol=icmp connection-state=new action=mark-connection \
+    new-connection-mark=edge-lte-ping passthrough=no
+/ip firewall filter
 add comment="edgeagent:input-lte-known" place-before=[find where comment="edgeagent:here"] action=accept \
     chain=input in-interface=ether10 connection-state=established,related
 add comment="edgeagent:input-lte-ping" place-before=[find where comment="edgeagent:here"] action=accept \
@@ -185,7 +190,8 @@ add comment="edgeagent:input-lte-rest" place-before=[find where comment="edgeage
 add comment="edgeagent:output-lte-dhcp" place-before=[find where comment="edgeagent:here"] action=accept \
     chain=output out-interface=ether10 protocol=udp src-port=68 dst-port=67
 add comment="edgeagent:output-lte-ping" place-before=[find where comment="edgeagent:here"] action=accept \
-    chain=output out-interface=ether10 protocol=icmp limit="5,5:packet" connection-state=established,related
+    chain=output out-interface=ether10 protocol=icmp connection-state=established \
+    connection-mark=edge-lte-ping limit="5,5:packet"
 add comment="edgeagent:output-lte-rest" place-before=[find where comment="edgeagent:here"] action=drop \
     chain=output out-interface=ether10
 
@@ -272,15 +278,9 @@ add comment="edgeagent:throttle-lte" name=edge-lte target=ether10
   /ip dhcp-client set $edgeRow script=($edgeOwners . "# edgeagent: from here\
     \n:if (\$bound = 1) do={\
     \n  :local edgeGate [:tostr \$\"gateway-address\"]\
-    \n  :local edgeOwn ([:tostr \$\"lease-address\"] . \"/32\")\
     \n  :foreach edgeRow in=[/ip route find where comment~\"^edgeagent:(default-edge-wan\\\$|canary-)\"] do={\
     \n    :if ([:tostr [/ip route get \$edgeRow gateway]] != \$edgeGate) do={\
     \n      /ip route set \$edgeRow gateway=\$edgeGate\
-    \n    }\
-    \n  }\
-    \n  :foreach edgeRow in=[/ip route rule find where comment=\"edgeagent:own-wan\"] do={\
-    \n    :if ([:tostr [/ip route rule get \$edgeRow src-address]] != \$edgeOwn) do={\
-    \n      /ip route rule set \$edgeRow src-address=\$edgeOwn\
     \n    }\
     \n  }\
     \n}\
@@ -302,15 +302,9 @@ add comment="edgeagent:throttle-lte" name=edge-lte target=ether10
   :local "lease-address" [:pick $edgeText 0 [:find $edgeText "/"]]
   :if ($bound = 1) do={
     :local edgeGate [:tostr $"gateway-address"]
-    :local edgeOwn ([:tostr $"lease-address"] . "/32")
     :foreach edgeRow in=[/ip route find where comment~"^edgeagent:(default-edge-wan\$|canary-)"] do={
       :if ([:tostr [/ip route get $edgeRow gateway]] != $edgeGate) do={
         /ip route set $edgeRow gateway=$edgeGate
-      }
-    }
-    :foreach edgeRow in=[/ip route rule find where comment="edgeagent:own-wan"] do={
-      :if ([:tostr [/ip route rule get $edgeRow src-address]] != $edgeOwn) do={
-        /ip route rule set $edgeRow src-address=$edgeOwn
       }
     }
   }
@@ -322,12 +316,12 @@ add comment="edgeagent:throttle-lte" name=edge-lte target=ether10
   :local "lease-address" [:pick $edgeText 0 [:find $edgeText "/"]]
   :if ($bound = 1) do={
     :local edgeGate [:tostr $"gateway-address"]
-    :local edgeOwn ([:tostr $"lease-address"] . "/32")
     :foreach edgeRow in=[/ip route find where comment~"^edgeagent:(default-edge-lte\$|native-lte-)"] do={
       :if ([:tostr [/ip route get $edgeRow gateway]] != $edgeGate) do={
         /ip route set $edgeRow gateway=$edgeGate
       }
     }
+    :local edgeOwn ([:tostr $"lease-address"] . "/32")
     :foreach edgeRow in=[/ip route rule find where comment="edgeagent:own-lte"] do={
       :if ([:tostr [/ip route rule get $edgeRow src-address]] != $edgeOwn) do={
         /ip route rule set $edgeRow src-address=$edgeOwn

@@ -120,7 +120,7 @@ class Hands:
             await self.of_row("attribute changed", FILTER, "unasked-wan", "changed", "set", "=action=accept"),
             await self.of_row("matcher added", FILTER, "out-lte-rest", "attribute added", "set", "=protocol=icmp"),
             Edit("row duplicated", NAT, "duplicated", f"{NAT} out-lte", (f"{NAT}/add", *copy)),
-            await self.of_row("masquerade removed", NAT, "out-wan", "deleted", "remove"),
+            await self.of_row("masquerade removed", NAT, "voice-out-wan", "deleted", "remove"),
             await self.of_row("prefix of the provider removed", LISTS, voice, "deleted", "remove"),
             await self.of_row("routing rule deleted", self.rules, "own-lte", "deleted", "remove"),
             await self.of_row(

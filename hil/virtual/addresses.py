@@ -24,6 +24,7 @@ ALIAS_LTE: Final = "10.88.77.3"
 WAN_PREFIX: Final = "192.0.2.0/24"
 ROUTER_WAN: Final = "192.0.2.2"
 ISP_GATEWAY: Final = "192.0.2.1"
+ROUTER_WAN_SECOND: Final = "192.0.2.3"  # where a router's owner has another one for a server of his
 LTE_PREFIX: Final = "198.51.100.0/24"
 ROUTER_LTE: Final = "198.51.100.2"
 CARRIER_GATEWAY: Final = "198.51.100.1"
@@ -50,6 +51,9 @@ ISP_DNS: Final = "192.0.2.53"
 # Hosts of the internet that nobody probes: what people use it for, and a resolver for everybody.
 WEB_HOST: Final = "203.0.113.140"
 PUBLIC_DNS: Final = "203.0.113.141"
+# Behind a tunnel of the router's owner; packets for it leave by the primary as they are, and nobody there knows it.
+BRANCH_PREFIX: Final = "10.20.0.0/24"
+BRANCH_HOST: Final = "10.20.0.5"
 
 SIP_PORT: Final = 5060
 SIPS_PORT: Final = 5061

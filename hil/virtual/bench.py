@@ -703,20 +703,22 @@ class VirtualBench:
 
     async def lan_attempt(self, text: str, *, seconds: float = 1.0) -> None:
         """Marked UDP from the PC to a neutral host."""
+        await self._send_marked("pc", plan.NEUTRAL_TARGETS[2], text, seconds)
+        self.observe("lan attempt", text=text)
+        await self._note_marks(text)
+
+    async def _send_marked(self, host: str, target: str, text: str, seconds: float) -> None:
         await self.bed.emulator.call("mark", text=text)
 
         def make() -> socket.socket:
             return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
-        sender = inside(self.bed.namespace("pc"), make)
-        with contextlib.closing(sender):
+        with contextlib.closing(inside(self.bed.namespace(host), make)) as sender:
             for _ in range(max(1, int(seconds * 20))):
                 with contextlib.suppress(OSError):
-                    sender.sendto(text.encode() * 4, (plan.NEUTRAL_TARGETS[2], 4433))
+                    sender.sendto(text.encode() * 4, (target, 4433))
                 await asyncio.sleep(0.05)
         await asyncio.sleep(0.2)
-        self.observe("lan attempt", text=text)
-        await self._note_marks(text)
 
     async def _note_marks(self, text: str) -> None:
         reply = await self.bed.emulator.call("flows")
@@ -727,6 +729,16 @@ class VirtualBench:
         for link, count in found.items():
             if count:
                 self._note("emulator", "marked", {"link": link, "bytes": count, "text": text, "control": control})
+
+    async def note_source(self, host: str, target: str, label: str) -> Event:
+        """As the emulator sees them come out of the router; what the ISP drops for its source is seen too."""
+        text = f"SOURCE-{label}-{host}".upper()
+        await self._send_marked(host, target, text, 0.2)
+        rows = (await self.bed.emulator.call("flows"))["flows"]
+        marked = [row for row in rows if row["link"] == "wan" and row["dst"] == target and text in row["marked_bytes"]]
+        return self.observe(
+            "source", host=host, target=target, label=label, seen=sorted({row["src"] for row in marked})
+        )
 
     async def ping_from_site(self, target: str) -> None:
         """One ping with the host's main address."""

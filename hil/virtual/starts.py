@@ -34,7 +34,8 @@ def configuration(start: str, version: Version, profile: Profile) -> dict[str, A
 
 def hand_grown(version: Version, profile: Profile) -> dict[str, Any]:
     """A router with a static line, cameras on a VLAN, marks and rules of its owner's for the office, a strict check of
-    reverse paths, a port forward and a queue; the backup's port is in no bridge and waits for its modem.
+    reverse paths, a port forward, a queue, a tunnel's subnet that is not translated and a server with an address of its
+    own; the backup's port is in no bridge and waits for its modem.
     """
     wan, lte = plan.UPLINK_PORTS[profile]
     ports = [port for port in bridged(profile) if port != lte]
@@ -52,6 +53,7 @@ def hand_grown(version: Version, profile: Profile) -> dict[str, Any]:
             {"address": f"{plan.ROUTER_LAN}/24", "interface": plan.BRIDGE},
             {"address": f"{VLAN_ADDRESS}/24", "interface": VLAN},
             {"address": f"{plan.ROUTER_WAN}/24", "interface": wan, "comment": "static, from the ISP's letter"},
+            {"address": f"{plan.ROUTER_WAN_SECOND}/24", "interface": wan, "comment": "the shop's"},
         ],
         **_dhcp_servers(),
         "/ip/dns": {"servers": plan.ISP_DNS, "allow-remote-requests": "yes"},
@@ -62,13 +64,7 @@ def hand_grown(version: Version, profile: Profile) -> dict[str, Any]:
         ],
         "/ip/firewall/mangle": _marks(),
         "/ip/firewall/filter": _filter(),
-        "/ip/firewall/nat": [
-            {"chain": "srcnat", "action": "masquerade", "out-interface": wan},
-            {
-                **{"chain": "dstnat", "action": "dst-nat", "protocol": "tcp", "dst-port": "8080", "in-interface": wan},
-                **{"to-addresses": plan.PC, "to-ports": "80", "comment": "the shop's web server"},
-            },
-        ],
+        "/ip/firewall/nat": _nat(wan),
         "/queue/simple": [{"name": OFFICE, "target": plan.LAN_PREFIX, "max-limit": "20M/100M"}],
         "/ip/service": [{"name": "telnet", "disabled": "yes"}, {"name": "ftp", "disabled": "yes"}],
         "/system/identity": {"name": "bakery"},
@@ -78,6 +74,21 @@ def hand_grown(version: Version, profile: Profile) -> dict[str, Any]:
     if version == "7.22":
         found["/routing/table"] = [{"name": OFFICE, "fib": ""}]
     return found
+
+
+def _nat(wan: str) -> list[Row]:
+    return [
+        {"chain": "srcnat", "action": "accept", "dst-address": plan.BRANCH_PREFIX, "comment": "the branch, by IPsec"},
+        {
+            **{"chain": "srcnat", "action": "src-nat", "src-address": plan.PC, "out-interface": wan},
+            **{"to-addresses": plan.ROUTER_WAN_SECOND, "comment": "the shop's server has an address of its own"},
+        },
+        {"chain": "srcnat", "action": "masquerade", "out-interface": wan},
+        {
+            **{"chain": "dstnat", "action": "dst-nat", "protocol": "tcp", "dst-port": "8080", "in-interface": wan},
+            **{"to-addresses": plan.PC, "to-ports": "80", "comment": "the shop's web server"},
+        },
+    ]
 
 
 def _dhcp_servers() -> dict[str, list[Row]]:

@@ -22,6 +22,7 @@ from edgeagent.daemon.survey import Survey
 from edgeagent.daemon.wiring import Daemon
 from edgeagent.routeros import drift
 from edgeagent.routeros.dialect_v7 import DialectV7
+from edgeagent.routeros.rows import Row
 from edgeagent.routeros.ruleset import build
 from edgeagent.store.exclusive import Exclusive
 from edgeagent.store.store import Store
@@ -335,3 +336,25 @@ def test_a_menu_that_the_router_does_not_show_costs_nobody_else_the_reader(tmp_p
                 assert opened() == before, "no connection was opened anew"
 
     run(test)
+
+
+def test_a_way_out_that_is_gone_blinds_where_probes_go_by_it() -> None:
+    """On the primary they have a row of their own; on a backup all goes by one."""
+    dialect = DialectV7()
+    wanted = build(survey.wish(parse(table(), "site.toml"), board(dialect)), dialect)
+    seen = {menu: [row for row in wanted if row.menu == menu] for menu in dict.fromkeys(row.menu for row in wanted)}
+
+    def blinds(gone: Row) -> bool:
+        left = {
+            menu: [{".id": f"*{row.name}", **row.attributes, "comment": row.comment} for row in rows if row is not gone]
+            for menu, rows in seen.items()
+        }
+        (finding,) = drift.difference(wanted, left, {}).findings
+        assert (finding.thing, finding.kind) == (f"{NAT} {gone.name}", drift.DELETED)
+        return finding.blinds
+
+    assert {row.name: blinds(row) for row in seen[NAT]} == {
+        "voice-out-wan": False,
+        "probes-out-wan": True,
+        "out-lte": True,
+    }

@@ -103,7 +103,7 @@ async def spoken(version: Version, folder: Path) -> list[list[str]]:
         finally:
             task.cancel()
             await asyncio.wait([task])
-        mine = next(row for row in on.rows("/ip/firewall/nat") if row.get("comment") == "edgeagent:out-wan")
+        mine = next(row for row in on.rows("/ip/firewall/nat") if row.get("comment") == "edgeagent:voice-out-wan")
         await on.do("/ip/firewall/nat/move", f"=numbers={mine['.id']}")
         await on.do("/ip/firewall/nat/disable", f"=.id={mine['.id']}")
         await provisioned(site, "apply")

@@ -359,6 +359,9 @@ class FakeBench:
         if self.product.leaks and any(event["event"] == "leak control" for event in self.timeline):
             self.add(self.time_s, "emulator", "marked", link="lte", bytes=900, text=text, control=True)
 
+    async def note_source(self, host: str, target: str, label: str) -> Event:
+        return self.observe("source", host=host, target=target, label=label, seen=[])
+
     async def ping_from_site(self, target: str) -> None:
         self.flow(self.time_s, "wan", "icmp", target, protocol="icmp", icmp_type="echo")
         self.time_s += 0.2

@@ -149,9 +149,7 @@ def test_the_agents_script_moves_what_goes_by_the_next_hop(any_site: Site, isp: 
         "/ip/route", dst_address="203.0.113.129/32", gateway=ISP_GATEWAY, comment="edgeagent:canary-203.0.113.129"
     )
     others = site.add("/ip/route", dst_address="203.0.113.130/32", gateway=ISP_GATEWAY, comment="the owner's")
-    rule = site.add(site.rules_menu, src_address="192.0.2.77/32", table="edge-wan", comment="edgeagent:own-wan")
     row_id = client(site, script=scripts.lease("wan", site.rules_menu))
-    site.wait(lambda: site.row(site.rules_menu, rule)["src-address"] == f"{ROUTER_WAN}/32")
     isp.stop()
     site.ip(site.internet, f"address add {OTHER_GATEWAY}/24 dev wan0")
     isp.server.gateway = OTHER_GATEWAY
@@ -160,4 +158,19 @@ def test_the_agents_script_moves_what_goes_by_the_next_hop(any_site: Site, isp: 
     site.wait(lambda: site.row("/ip/route", canary)["gateway"] == OTHER_GATEWAY, 5.0)
     assert site.row("/ip/route", route)["gateway"] == OTHER_GATEWAY
     assert site.row("/ip/route", others)["gateway"] == ISP_GATEWAY
+    assert [row["message"] for row in site.rows("/log") if "error" in row["topics"]] == []
+
+
+def test_a_backups_script_keeps_the_rule_of_the_routers_own_address_there(any_site: Site, isp: Isp) -> None:
+    site = any_site
+    table, named = site.table("edge-lte"), {"comment": "edgeagent:default-edge-lte"}
+    route = site.add("/ip/route", dst_address="0.0.0.0/0", gateway=OTHER_GATEWAY, **table, **named)
+    rules = [
+        site.add(site.rules_menu, src_address=f"192.0.2.{host}/32", table="edge-lte", comment=comment)
+        for host, comment in ((77, "edgeagent:own-lte"), (78, "the owner's"))
+    ]
+    client(site, script=scripts.lease("lte", site.rules_menu))
+    site.wait(lambda: site.row(site.rules_menu, rules[0])["src-address"] == f"{ROUTER_WAN}/32")
+    assert site.row("/ip/route", route)["gateway"] == ISP_GATEWAY
+    assert site.row(site.rules_menu, rules[1])["src-address"] == "192.0.2.78/32"
     assert [row["message"] for row in site.rows("/log") if "error" in row["topics"]] == []

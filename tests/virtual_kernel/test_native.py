@@ -32,7 +32,7 @@ CANARIES = NEUTRAL_TARGETS[:2]
 MEDIA_PORT = 30000
 
 
-def rows(version: str, *, scheduler: bool = True) -> list[Row]:
+def rows(version: str, *, scheduler: bool = True, resolvers: tuple[str, ...] = ()) -> list[Row]:
     dialect: Dialect = DialectV6() if version == "6.49" else DialectV7()
     wish = Wish(
         lan_interface=LAN,
@@ -47,6 +47,7 @@ def rows(version: str, *, scheduler: bool = True) -> list[Row]:
         agent=PI,
         canaries=CANARIES,
         scheduler=scheduler,
+        resolvers=resolvers,
     )
     return build(wish, dialect)
 

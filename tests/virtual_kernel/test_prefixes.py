@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from edgeagent.routeros import sentences
 from edgeagent.routeros.diff import Add, Change, removal_changes
 from edgeagent.routeros.ruleset import OCCASIONAL
-from hil.virtual.addresses import ROUTER_WAN
-from tests.virtual_kernel.bed import WAN, Phone, Site
+from hil.virtual.addresses import ISP_GATEWAY, ROUTER_WAN
+from tests.virtual_kernel.bed import PHONE, WAN, Phone, Site
 from tests.virtual_kernel.test_native import rows
 
 pytestmark = pytest.mark.bench
@@ -50,6 +51,29 @@ def test_no_sentence_of_an_apply_or_a_removal_leaves_voice_without_its_route_cla
         for said, new, old in paths(any_site, changes):
             assert (new, old) == (ROUTER_WAN, ROUTER_WAN), said
     assert not removed(any_site)
+
+
+def reaches_the_router(site: Site, address: str = ROUTER_WAN) -> bool:
+    """Whether a LAN host is answered by the router under this address of its own."""
+    command = ["ip", "netns", "exec", site.lan, "ping", "-c", "1", "-W", "1", "-I", PHONE, address]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_at_every_prefix_the_lan_reaches_the_router_by_its_public_address_clause_p4(any_site: Site) -> None:
+    """Its VPN, its pages by their public name: what it answers a LAN host with that address must not leave by the ISP.
+
+    The control: a rule that sends what bears the address by a table with a default only.
+    """
+    site = any_site
+    owners(site)
+    for work in (added, removed):
+        for change in work(site):
+            said = sentences.of_change(change)
+            site.loop.call(site.store.sentence(said))
+            assert reaches_the_router(site), " ".join(said)
+    site.add("/ip/route", gateway=ISP_GATEWAY, **site.table("edge-wan"))
+    site.add(site.rules_menu, src_address=f"{ROUTER_WAN}/32", action="lookup", table="edge-wan")
+    assert not reaches_the_router(site)
 
 
 def test_in_the_reverse_order_some_would(any_site: Site) -> None:
