@@ -97,6 +97,8 @@ _PC = _of(
     ("carrier-http", "tcp", {"to": plan.CARRIER_GATEWAY, "port": 80}, "beside LTE: reached without any default"),
     ("carrier-udp", "udp", {"to": plan.CARRIER_GATEWAY, "port": 4433}, "the same"),
     ("carrier-ping", "icmp", {"to": plan.CARRIER_GATEWAY}, "the same"),
+    ("router-by-lte-ping", "icmp", {"to": plan.ROUTER_LTE}, "the router's own address there: its answer bears it"),
+    ("router-by-lte-udp", "udp", {"to": plan.ROUTER_LTE, "port": 4433}, "the same: its refusal quotes what it refuses"),
     ("as-phone", "udp", {"to": WEB, "port": 4433, "source": PHONE}, "a phone's address to no provider"),
     ("as-agent", "udp", {"to": WEB, "port": 4433, "source": plan.ALIAS_LTE}, "the agent's address for LTE, elsewhere"),
     ("as-agent-tcp", "tcp", {"to": WEB, "port": 443, "source": plan.ALIAS_LTE}, "the same over TCP"),
