@@ -7,8 +7,9 @@
 # 2. Give: /import file-name=bootstrap.rsc    It deletes itself from the router once all is done.
 # 3. Copy cert_export_edgeagent.crt from the router to the agent, to where router.certificate of site.toml says; the
 #    password into the file of router.password_file. Then: edgeagent provision --plan
-# To undo it: /user remove edgeagent; /user group remove edgeagent; /ip service set api-ssl certificate=none disabled=yes;
-# /certificate remove edgeagent
+# To undo it: /user remove edgeagent; /user group remove edgeagent; /certificate remove edgeagent;
+# /ip service set [find where name="api-ssl"] certificate=none disabled=yes
+# (RouterOS 7.19 and later: [find where name="api-ssl" and dynamic=no], for there each connection is a row too)
 
 # One block, so that nothing is done where something is wrong:
 :if (true) do={
@@ -22,14 +23,17 @@
   :if ([:len [/user find where name="edgeagent"]] > 0) do={ :error "edgeagent: the user edgeagent is there already; nothing was changed" }
   :if ([:len [/user group find where name="edgeagent"]] > 0) do={ :error "edgeagent: the group edgeagent is there already; nothing was changed" }
   :if ([:len [/certificate find where name="edgeagent"]] > 0) do={ :error "edgeagent: the certificate edgeagent is there already; nothing was changed" }
-  :if ([:len [/ip service find where name="api-ssl" and disabled=no and certificate!="none"]] > 0) do={ :error "edgeagent: api-ssl is in use already; nothing was changed" }
+  # From 7.19 on each connection to a service is a row of its name too; only there rows are told apart by "dynamic".
+  :local edgeService [/ip service find where name="api-ssl"]
+  :if ([:len $edgeService] > 1) do={ :set edgeService [/ip service find where name="api-ssl" and dynamic=no] }
+  :foreach edgeRow in=$edgeService do={ :if (([/ip service get $edgeRow disabled] = false) and ([:tostr [/ip service get $edgeRow certificate]] != "none")) do={ :error "edgeagent: api-ssl is in use already; nothing was changed" } }
 
   # The certificate first: until all else is done nobody can log in with it.
   /certificate add name=edgeagent common-name=$edgeRouter key-size=2048 days-valid=7300 key-usage=digital-signature,key-encipherment,tls-server
   /certificate sign edgeagent
   /user group add name=edgeagent policy=api,read,write,test
   /user add name=edgeagent group=edgeagent address=$edgeAgent password=$edgePassword comment="edgeagent:access"
-  /ip service set [find where name="api-ssl"] certificate=edgeagent address=$edgeAgent disabled=no
+  /ip service set $edgeService certificate=edgeagent address=$edgeAgent disabled=no
   /certificate export-certificate edgeagent
   /file remove [find where name~"bootstrap.rsc\$"]
   :put "edgeagent: done; copy cert_export_edgeagent.crt to the agent"

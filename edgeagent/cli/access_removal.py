@@ -80,8 +80,10 @@ async def _close_behind(site: Site, _arguments: argparse.Namespace, store: Store
 async def _give_back(site: Site, values: dict[str, str]) -> None:
     opened = await session(site, secrets.read(site.router.password_file))
     try:
-        rows = await opened.print("/ip/service", (".id", "name"), ("?name=api-ssl",))
-        await opened.set("/ip/service", rows[0][".id"], values)
+        rows = await opened.print("/ip/service", (".id", "name", "dynamic"), ("?name=api-ssl",))
+        for row in rows:
+            if row.get("dynamic") != "true":  # from 7.19 on those that are dynamic are connections, such as this one
+                await opened.set("/ip/service", row[".id"], values)
     except RouterUnreachable as error:
         if not error.maybe_done:  # the answer is lost where the router closes the service at once
             raise

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 
-from edgeagent.routeros.inspection import Found, flag, policies
+from edgeagent.routeros.inspection import Found, flag, policies, service_found
 from edgeagent.routeros.rows import TAG
 
 GROUP = CERTIFICATE = "edgeagent"
@@ -87,8 +87,8 @@ def service(found: Found) -> dict[str, str]:
 def undo_lines(user: str, new: Collection[str], before: Mapping[str, str]) -> list[str]:
     """Console lines that take ``new`` parts away and set api-ssl back. Each may be given again, or find nothing."""
     lines = {
-        "service": (
-            f"/ip service set api-ssl address={quoted(before['address'])} "
+        "service": _service_set(
+            f"address={quoted(before['address'])} "
             f"certificate={quoted(before['certificate'])} disabled={before['disabled']}"
         ),
         "certificate": f'/certificate remove [find where name="{CERTIFICATE}" or name~"^{FILE}"]',
@@ -150,7 +150,7 @@ def certificate_lines(fingerprint: str) -> list[str]:
 
 def service_line(access: Access) -> str:
     """api-ssl with our certificate, for the agent's address alone."""
-    return f'/ip service set api-ssl address={access.agent}/32 certificate="{CERTIFICATE}" disabled=no'
+    return _service_set(f'address={access.agent}/32 certificate="{CERTIFICATE}" disabled=no')
 
 
 def backup_script(name: str, password: str) -> str:
@@ -187,6 +187,10 @@ def _made(menu: str, chosen: str, name: str, values: str) -> str:
         f":if ([:len [{menu} find where {chosen}]] = 0) do={{ {menu} add {name} {values} }} "
         f"else={{ {menu} set [find where {chosen}] {values} }}"
     )
+
+
+def _service_set(values: str) -> str:
+    return f"{service_found('api-ssl')}; /ip service set $edgeService {values}"
 
 
 def _is_user(row: Mapping[str, str], access: Access) -> bool:

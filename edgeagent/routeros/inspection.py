@@ -29,7 +29,7 @@ FIRST_DEVICE_MODE = (7, 17)
 
 
 class Question(Struct, frozen=True):
-    """What to ask of one menu. ``of``: the one row meant, or a record's menu where it is empty; None: every row."""
+    """What to ask of one menu. ``of``: the service meant, or a record's menu where it is empty; None: every row."""
 
     menu: str
     fields: tuple[str, ...]
@@ -39,11 +39,25 @@ class Question(Struct, frozen=True):
     @property
     def line(self) -> str:
         """The console line."""
-        if self.of is not None:
-            return "; ".join(f':put "{field}=$[{self.menu} get {_word(self.of)}{field}]"' for field in self.fields)
+        if self.of == "":
+            return "; ".join(f':put "{field}=$[{self.menu} get {field}]"' for field in self.fields)
         shown = "; ".join(f':put "{field}=$[{self.menu} get $edgeRow {field}]"' for field in self.fields)
+        if self.of is not None:
+            return f"{service_found(self.of)}; :foreach edgeRow in=$edgeService do={{ {shown} }}"
         which = f" where {self.where}" if self.where else ""
         return f":foreach edgeRow in=[{self.menu} find{which}] do={{ {shown} }}"
+
+
+def service_found(name: str) -> str:
+    """Console words that put the row by which a service is configured into ``$edgeService``.
+
+    From 7.19 on every connection to a service stands in the menu too, as a dynamic row of the service's name that
+    refuses to be set (changelog of 7.19). Versions before have no ``dynamic`` there, and what ``find`` makes of a
+    property that a menu has not is written nowhere: it is asked for only where there are several rows.
+    """
+    named = f'/ip service find where name="{name}"'
+    several = f":if ([:len $edgeService] > 1) do={{ :set edgeService [{named} and dynamic=no] }}"
+    return f":local edgeService [{named}]; {several}"
 
 
 QUESTIONS = {
@@ -101,6 +115,8 @@ def answer(question: Question, printed: str) -> Rows:
             raise RouterProtocolError(f"the router answered a question about {question.menu} by: {line[:200]}")
     if at % len(question.fields):
         raise RouterProtocolError(f"the router's answer about {question.menu} ended too early: {printed[-200:]}")
+    if question.of is not None and len(rows) != 1:
+        raise RouterProtocolError(f"the router has {len(rows)} rows of {question.menu} {question.of}; expected one")
     return rows
 
 
@@ -135,10 +151,6 @@ def judge(found: Found, site: Site, login: str, wall: datetime | None, *, known:
         *_backups(found, site),
         *([] if known else _names(found, site)),
     ]
-
-
-def _word(name: str) -> str:
-    return f"{name} " if name else ""
 
 
 def _record(found: Found, name: str) -> dict[str, str]:

@@ -92,7 +92,7 @@ class Site:
         return {row["name"] for row in self.rows(menu)}
 
     def service(self) -> dict[str, str]:
-        row = next(row for row in self.rows("/ip/service") if row["name"] == "api-ssl")
+        row = self.router.store.row("/ip/service", self.router.store.service("api-ssl"))
         return {name: row.get(name, "") for name in FACTORY_SERVICE}
 
     def export(self) -> str:

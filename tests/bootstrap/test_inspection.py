@@ -48,7 +48,9 @@ def test_lists_and_flags_are_given_back_as_they_can_be_set() -> None:
     row = {"port": "8729", "address": "192.0.2.0/24;198.51.100.0/24", "certificate": "", "disabled": "true"}
     before = access.service({"api-ssl": [row]})
     (line,) = access.undo_lines("edgeagent", [], before)
-    assert line.endswith('api-ssl address="192.0.2.0/24,198.51.100.0/24" certificate="none" disabled=yes')
+    assert line.endswith(
+        '/ip service set $edgeService address="192.0.2.0/24,198.51.100.0/24" certificate="none" disabled=yes'
+    )
 
 
 def test_a_group_refuses_by_name_all_that_this_version_has_besides() -> None:

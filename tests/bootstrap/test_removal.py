@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hil.virtual.routeros.values import VERSIONS, Version
-from tests.agent.support import run
-from tests.bootstrap.support import bought, place
+from tests.agent.support import run, until
+from tests.bootstrap.support import Site, bought, place
 
 ACCESS = {"/user", "/user/group", "/certificate", "service"}
-CHANGING = re.compile(r"/(ip service set|certificate remove|user remove|user group remove|system scheduler remove)")
+CHANGING = re.compile(r".*/(ip service set|certificate remove|user remove|user group remove|system scheduler remove)")
 
 
 def _owners(version: Version) -> dict[str, Any]:
@@ -86,8 +88,49 @@ def test_without_it_the_service_is_given_back_and_the_rest_is_said(tmp_path: Pat
     run(test, 60.0)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_connections_to_api_and_api_ssl_hinder_neither_way(tmp_path: Path, version: Version) -> None:
+    """From 7.19 on each is a row with the service's name, wherever it stands in the menu, and refuses to be set."""
+
+    async def test() -> None:
+        async with place(tmp_path, version, bought(version), port=0) as site:
+            await site.give_certificate("owners")
+            before = site.export()
+            for owners in (site.bootstrap_words(), []):  # the second removal is done by way of api-ssl itself
+                _, plain = await asyncio.open_connection("127.0.0.1", site.router.ports["api"])
+                tls = await _connected(site)
+                await until(lambda: _connections(site) == (2 if version == "7.22" else 0))
+                services = site.router.store._table("/ip/service").entries
+                services.sort(key=lambda entry: not entry.dynamic)  # the connections first
+                done = await site.bootstrap()
+                assert done.code == 0, done.said
+                assert "nothing was changed" in (await site.bootstrap()).out
+                removed = await site.run("--remove", *owners)
+                assert removed.code == 0, removed.said
+                assert site.service()["certificate"] == "owners"
+                plain.close()
+                tls.close()
+            for line in _lines(removed.out):
+                assert await site.console(line) == ""
+            services.sort(key=lambda entry: int(entry.id[1:], 16))
+            assert site.export() == before
+
+    run(test, 90.0)
+
+
+def _connections(site: Site) -> int:
+    return sum(row["name"].startswith("api") and row["dynamic"] == "true" for row in site.rows("/ip/service"))
+
+
+async def _connected(site: Site) -> asyncio.StreamWriter:
+    trusted = ssl.create_default_context(cafile=str(site.folder / "owners" / "router.crt"))
+    port = site.router.ports["api-ssl"]
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted, server_hostname="127.0.0.1")
+    return writer
+
+
 def _lines(out: str) -> list[str]:
-    return [line.strip() for line in out.splitlines() if line.startswith("  /")]
+    return [line.strip() for line in out.splitlines() if line.startswith(("  /", "  :"))]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -236,12 +236,42 @@ def test_api_ssl_talks_only_with_the_certificate_imported_and_assigned(version: 
             shown = await shell("/certificate print detail")
             assert "PRIVATE KEY" not in shown
             assert "name=agent.crt_0" in shown
+            which = "and dynamic=no" if version == "7.22" else ""  # the connection of before is a row there
             for change in ("address=192.0.2.0/24", 'address="" disabled=yes'):
-                await shell(f"/ip service set api-ssl {change}")
+                assert await shell(f'/ip service set [find where name="api-ssl" {which}] {change}') == ""
                 with pytest.raises((ssl.SSLError, OSError, EOFError)):
                     await (await rig.connect(pinned)).login()
 
     run(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_connection_is_a_row_of_its_service_from_7_19_on(version: Version) -> None:
+    """Such a row refuses to be set, and goes with the connection (changelog of 7.19)."""
+
+    async def test() -> None:
+        async with bench(version, ssh_port=0) as rig, rig.ssh() as shell:
+            client = await rig.client()
+            seen = await client.rows("/ip/service/print", "?name=api")
+            if version == "6.49":
+                assert ["dynamic" in row for row in seen] == [False]
+                assert await shell("/ip service set api address=127.0.0.0/8") == ""
+                return
+            standing, connection = seen
+            assert (standing["dynamic"], connection["dynamic"], connection["connection"]) == ("false", "true", "true")
+            assert connection["remote"].startswith("127.0.0.1:")
+            assert not connection.keys() & {"address", "certificate", "max-sessions"}
+            assert await shell("/ip service set api disabled=yes") == "failure: this is configured elsewhere"
+            assert await shell('/ip service set [find where name="ssh"] disabled=yes') != ""  # this very one is a row
+            assert await shell('/ip service set [find where name="api" and dynamic=no] address=127.0.0.0/8') == ""
+            await client.close()
+            await eventually(lambda: _rows_are(rig, "api", 1))
+
+    run(test)
+
+
+async def _rows_are(rig: Bench, name: str, count: int) -> bool:
+    return sum(row["name"] == name for row in rig.router.store.rows("/ip/service")) == count
 
 
 def test_the_bench_may_lend_api_ssl_a_certificate(tmp_path: Path) -> None:

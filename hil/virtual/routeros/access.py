@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hil.virtual.routeros.menu import Menu
 from hil.virtual.routeros.menus import POLICIES
@@ -148,6 +148,19 @@ def address_allowed(peer: str, prefixes: str) -> bool:
         return True
     address = ipaddress.ip_address(peer)
     return any(address in ipaddress.ip_network(prefix) for prefix in prefixes.split(","))
+
+
+class Connected(Protocol):
+    """A connection that can tell whose it is."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """What asyncio and asyncssh know of it."""
+
+
+def ends(connection: Connected) -> tuple[str, str]:
+    """The router's address and the peer's with its port, as /ip/service shows a connection."""
+    local, remote = connection.get_extra_info("sockname"), connection.get_extra_info("peername")
+    return str(local[0]), f"{remote[0]}:{remote[1]}"
 
 
 def service_allows(service: Row, peer: str) -> bool:

@@ -161,7 +161,7 @@ def _services(version: Version) -> list[Row]:
         if name == "api-ssl":
             row |= {"certificate": "none", "tls-version": "any"}
         if version == "7.22":
-            row["max-sessions"] = "20"
+            row |= {"max-sessions": "20", "proto": "tcp"}
         rows.append(row)
     return rows
 

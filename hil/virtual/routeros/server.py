@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hil.virtual.routeros.access import Access, service_allows
+from hil.virtual.routeros.access import Access, ends, service_allows
 from hil.virtual.routeros.backup import Backups
 from hil.virtual.routeros.boards import Profile
 from hil.virtual.routeros.certificates import Certificates
@@ -22,7 +22,7 @@ from hil.virtual.routeros.misbehave import Misbehaviour
 from hil.virtual.routeros.plane import Plane
 from hil.virtual.routeros.session import Session
 from hil.virtual.routeros.ssh_keys import SshKeys
-from hil.virtual.routeros.store import Store
+from hil.virtual.routeros.store import SERVICE_MENU, Store
 from hil.virtual.routeros.values import Version
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Router:
         return context
 
     def _choose_certificate(self, tls: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> int | None:
-        assigned = self.store.find("/ip/service", "api-ssl").values.get("certificate", "none")
+        assigned = self.store.service("api-ssl").values.get("certificate", "none")
         chosen = self.options.tls if assigned == "none" else self._certificates.context(assigned)
         if chosen is None:
             return ssl.AlertDescription.ALERT_DESCRIPTION_HANDSHAKE_FAILURE
@@ -235,7 +235,7 @@ class Router:
         return handle
 
     async def _serve(self, service: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        row = next(row for row in self.store.rows("/ip/service") if row["name"] == service)
+        row = self.store.row(SERVICE_MENU, self.store.service(service))
         sessions_max = int(row.get("max-sessions", SESSIONS_MAX_V6))
         peer = str(writer.get_extra_info("peername")[0])
         open_now = sum(session.service == service for session in self.sessions.values())
@@ -246,9 +246,11 @@ class Router:
         self._session_numbers += 1
         session = Session(self, self._session_numbers, service, reader, writer)
         self.sessions[session.number] = session
+        shown = self.store.open_connection(service, *ends(writer))
         try:
             await session.serve()
         finally:
+            self.store.close_connection(shown)
             del self.sessions[session.number]
 
     @property

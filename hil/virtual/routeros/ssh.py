@@ -13,12 +13,13 @@ import asyncssh
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from hil.virtual.routeros.access import Caller, LoginError, service_allows
+from hil.virtual.routeros.access import Caller, LoginError, ends, service_allows
 from hil.virtual.routeros.console import Console
 from hil.virtual.routeros.events import masked_line
 from hil.virtual.routeros.files import Files
 from hil.virtual.routeros.sftp import Sftp
 from hil.virtual.routeros.ssh_keys import keys_of
+from hil.virtual.routeros.store import SERVICE_MENU
 
 if TYPE_CHECKING:
     from hil.virtual.routeros.server import Router
@@ -159,21 +160,25 @@ class _Connection(asyncssh.SSHServer):
         self._peer = ""
         self._user = ""
         self._session: tuple[str, str] | None = None
+        self._shown: str | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Refuse who may not even knock."""
         self._connection = conn
         self._peer = str(conn.get_extra_info("peername")[0])
-        row = next(row for row in self._router.store.rows("/ip/service") if row["name"] == SERVICE)
+        store = self._router.store
+        row = store.row(SERVICE_MENU, store.service(SERVICE))
         if not service_allows(row, self._peer) or len(self._service.connections) >= int(row.get("max-sessions", "20")):
             self._router.log.write("session_refused", service=SERVICE, peer=self._peer)
             conn.abort()
             return
         self._service.connections.add(self)
+        self._shown = store.open_connection(SERVICE, *ends(conn))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end."""
         self._service.connections.discard(self)
+        self._router.store.close_connection(self._shown)
         if self._session is not None:
             user, row = self._session
             self._router.access.closed(SERVICE, user, self._peer, row)

@@ -34,6 +34,7 @@ INTERFACE_VIEWS: Final[Mapping[str, str]] = {
 }
 INTERFACE_SHARED: Final = ("name", "default-name", "comment", "disabled", "mtu", "l2mtu", "mac-address")
 ADDRESS_LIST: Final = "/ip/firewall/address-list"
+SERVICE_MENU: Final = "/ip/service"
 # What a backup leaves alone: it belongs to the board, or is gone after a reboot.
 _NOT_SAVED: Final = frozenset({FILE, "/ip/firewall/connection", "/log", "/system/history", "/system/package"})
 _INTERFACE_FAMILY: Final = (INTERFACES, *INTERFACE_VIEWS)
@@ -135,11 +136,36 @@ class Store:
         return () if table is None else {entry.values["name"] for entry in table.entries if "name" in entry.values}
 
     def find(self, menu: str, reference: str) -> Entry:
-        """The row with this ``.id``, or, where rows have names, with this name."""
-        for entry in self._table(menu).entries:
-            if entry.id == reference.upper() or entry.values.get("name") == reference:
-                return entry
+        """The row with this ``.id``, or, where rows have names, with this name.
+
+        Of several rows of a name the last: what a real router takes is told as "randomly", and one that is a
+        connection (:meth:`open_connection`) refuses what is done to it.
+        """
+        entries = self._table(menu).entries
+        named = [entry for entry in entries if entry.values.get("name") == reference]
+        for entry in (*(entry for entry in entries if entry.id == reference.upper()), *reversed(named)):
+            return entry
         raise Trap("no such item", 0)
+
+    def service(self, name: str) -> Entry:
+        """The row by which a service is configured."""
+        entries = self._table(SERVICE_MENU).entries
+        return next(entry for entry in entries if entry.values["name"] == name and not entry.dynamic)
+
+    def open_connection(self, service: str, local: str, remote: str) -> str | None:
+        """Show a connection to a service of the router's own as RouterOS 7.19 and later do: a dynamic row of the
+        service's name in its very menu (changelog of 7.19; terraform-routeros issue 769). Its ``.id``.
+        """
+        if self.version != "7.22":
+            return None
+        standing = self.service(service).values
+        seen = {"local": local, "remote": remote, "connection": "true"}
+        return self.add_dynamic(SERVICE_MENU, {"name": service, "port": standing["port"], "proto": "tcp", **seen})
+
+    def close_connection(self, row_id: str | None) -> None:
+        """It ended."""
+        if row_id is not None:
+            self.remove_dynamic(SERVICE_MENU, row_id)
 
     def password_of(self, user: str) -> str | None:
         """The password of an enabled user, None where there is no such user."""
@@ -187,7 +213,7 @@ class Store:
         """Remove a row; removing one that has gone already is no error."""
         entries = self._table(menu).entries
         for entry in entries:
-            if entry.id == row_id:
+            if entry.id == row_id and entry.dynamic:  # after a reboot another row may have the id
                 entries.remove(entry)
                 self.tell(menu, {".id": entry.id, ".dead": "yes"})
                 return
@@ -203,7 +229,7 @@ class Store:
 
     def set_service_port(self, service: str, port: int) -> None:
         """Show the port a service was really bound to."""
-        self.find("/ip/service", service).values["port"] = self.bound_ports[service] = str(port)
+        self.service(service).values["port"] = self.bound_ports[service] = str(port)
 
     # Writes; the engine publishes them once the plane has accepted them
 
@@ -471,6 +497,8 @@ class Store:
 
     def _refuse_dynamic(self, menu: Menu, entry: Entry, verb: str) -> None:
         # Address-list entries are the one kind of dynamic row that users may touch.
+        if entry.dynamic and menu.path == SERVICE_MENU:
+            raise Trap("failure: this is configured elsewhere")
         if entry.dynamic and menu.path != ADDRESS_LIST:
             raise Trap(f"failure: can not {verb} dynamic")
 
