@@ -13,12 +13,10 @@
 /queue simple remove [find where comment~"^edgeagent:"]
 :if (([/system resource get version] ~ "^7") or ([:len [/system package find where name="ipv6" and !disabled]] > 0)) do={ :local edgeDo [:parse "/ipv6 firewall filter remove [find where comment~\"^edgeagent:\"]"]; $edgeDo }
 :if (([/system resource get version] ~ "^7") or ([:len [/system package find where name="ipv6" and !disabled]] > 0)) do={ :local edgeDo [:parse "/ipv6 firewall address-list remove [find where comment~\"^edgeagent:\"]"]; $edgeDo }
-/ip firewall filter remove [find where comment~"^edgeagent:"]
 /ip firewall nat remove [find where comment~"^edgeagent:"]
 /ip firewall mangle remove [find where comment~"^edgeagent:"]
 :if ([/system resource get version] ~ "^7") do={ :local edgeDo [:parse "/routing rule remove [find where comment~\"^edgeagent:\"]"]; $edgeDo }
 :if ([/system resource get version] ~ "^6") do={ :local edgeDo [:parse "/ip route rule remove [find where comment~\"^edgeagent:\"]"]; $edgeDo }
-:if ([/system resource get version] ~ "^7") do={ :local edgeDo [:parse "/routing table remove [find where comment~\"^edgeagent:\"]"]; $edgeDo }
 # Routes so that voice is never on the backup meanwhile:
 /ip route remove [find where comment~"^edgeagent:" and !(comment~"^edgeagent:(native-wan-|canary-)")]
 /ip route remove [find where comment~"^edgeagent:native-wan-"]
@@ -26,6 +24,7 @@
 /ip address remove [find where comment~"^edgeagent:"]
 /ip firewall address-list remove [find where comment~"^edgeagent:" and dynamic=no]
 /ip dhcp-client remove [find where comment~"^edgeagent:"]
+/ip firewall filter remove [find where comment~"^edgeagent:"]
 
 # Adopted settings, while it is still known which ports were the backups':
 :foreach edgeList in=[/interface list find where comment~"^edgeagent:"] do={
@@ -52,3 +51,4 @@
 /interface list member remove [find where comment~"^edgeagent:"]
 /interface list remove [find where comment~"^edgeagent:"]
 /interface bridge remove [find where comment~"^edgeagent:"]
+:if ([/system resource get version] ~ "^7") do={ :local edgeDo [:parse "/routing table remove [find where comment~\"^edgeagent:\"]"]; $edgeDo }

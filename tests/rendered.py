@@ -15,16 +15,17 @@ from msgspec.structs import replace
 from edgeagent import texts
 from edgeagent.config.site import Site, parse
 from edgeagent.daemon.survey import Board, wish
-from edgeagent.routeros import render, render_removal
+from edgeagent.routeros import render, render_removal, ruleset
 from edgeagent.routeros.dialect_v6 import DialectV6
 from edgeagent.routeros.dialect_v7 import DialectV7
 from edgeagent.routeros.rows import NO_GATEWAY, Dialect
-from edgeagent.routeros.ruleset import OCCASIONAL, build
+from edgeagent.routeros.ruleset import build
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "firmware-scripts"
 TITLES = {"rb2011": "MikroTik RB2011UiAS", "hap-ac2": "MikroTik hAP ac2"}
 PORTS = {"rb2011": "ether10", "hap-ac2": "ether5"}
+POE: dict[str, tuple[str, ...]] = {"rb2011": ("ether10",), "hap-ac2": ()}
 DIALECTS: dict[str, Dialect] = {"6.49": DialectV6(), "7.22": DialectV7()}
 
 
@@ -46,8 +47,7 @@ def site(model: str) -> Site:
 def board(model: str, dialect: Dialect, *, scheduler: bool = True) -> Board:
     """A router that has not been told anything by DHCP yet."""
     unknown = {"primary": NO_GATEWAY, "lte": NO_GATEWAY}
-    poe = model == "rb2011"  # out of ether10
-    return Board(dialect.version, scheduler, ipv6=True, poe=poe, addresses=unknown, next_hops=unknown)
+    return Board(dialect.version, scheduler, ipv6=True, poe=POE[model], addresses=unknown, next_hops=unknown)
 
 
 def menus() -> list[str]:
@@ -58,7 +58,7 @@ def menus() -> list[str]:
         resolvers=("203.0.113.53",),
         voice6=("2001:db8::/32",),
     )
-    found = list(dict.fromkeys([*OCCASIONAL, *(row.menu for row in build(fullest, DIALECTS["7.22"]))]))
+    found = ruleset.menus(build(fullest, DIALECTS["7.22"]))
     found.insert(found.index(DialectV7.rules), DialectV6.rules)
     return found
 
@@ -76,7 +76,7 @@ def rendered() -> dict[Path, str]:
                 texts.meaning,
                 title=title,
                 name=name,
-                poe=model == "rb2011",
+                poe=POE[model],
             )
         jobless = wish(site(model), board(model, DIALECTS["7.22"], scheduler=False))
         found[FOLDER / f"netwatch-{model}.rsc"] = render.watches(jobless, texts.script, title=title)

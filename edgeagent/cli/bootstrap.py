@@ -110,7 +110,7 @@ class _Bootstrap:
             group=access.GROUP,
             certificate=access.CERTIFICATE,
             alias_prefix=self.site.alias_prefix,
-            backups=tuple((path.interface, path.gateway) for path in self.site.paths[1:]),
+            backups=tuple((path.interface, path.gateway, path.modem_page) for path in self.site.paths[1:]),
         )
         findings = inspection.judge(found, site, self.login, clock.wall(), known=known)
         for finding in findings:

@@ -29,7 +29,7 @@ from edgeagent.probes.errors import NameUnresolved
 from edgeagent.routeros import adopted, diff, meaning, obstacles, sentences
 from edgeagent.routeros.errors import RouterError, RouterProtocolError, RouterTrap
 from edgeagent.routeros.rows import NO_GATEWAY, TAG, Dialect, Row, Wish
-from edgeagent.routeros.ruleset import OCCASIONAL, ports
+from edgeagent.routeros.ruleset import menus, ports
 from edgeagent.routeros.session import Session
 from edgeagent.routeros.values import same
 from edgeagent.store.errors import StoreUnavailable
@@ -135,9 +135,7 @@ async def _work(session: Session, site: Site, verb: str, connect: Connect) -> in
             found = await survey.survey(session, site, dialect, known)
             return _show(found, due=bool(await store.kept(FLUSH_DUE)))
         await _give_back(session, store, left, former)
-        code = await _apply(session, site, dialect, store, former, connect)
-        await store.commit([], keep={PROVISIONED: YES})
-        return code
+        return await _apply(session, site, dialect, store, former, connect)
     finally:
         await turn.close()
         await store.close()
@@ -196,11 +194,15 @@ async def _apply(
     found = await survey.survey(session, site, dialect, await survey.board(session, site, dialect))
     if any(path.kind == DHCP for path in site.paths[1:]):
         count += await _make(session, store, _ports(found, dialect), former)
-        found = await _told(session, site, dialect)
+        told = await _told(session, store, site, dialect)
+        if told is None:
+            return 2
+        found = told
     count += await _make(session, store, found, former)
     if await store.kept(FLUSH_DUE) and await _flush(connect, site.provider.voice):
         await store.commit([], keep={FLUSH_DUE: b""})
     print(texts.screen("applied", count=count))
+    await store.commit([], keep={PROVISIONED: YES})
     return 0
 
 
@@ -226,11 +228,15 @@ def _among(row: dict[str, str], rows: list[Row]) -> bool:
     return not comment.startswith(TAG) or comment in {one.comment for one in rows}
 
 
-async def _told(session: Session, site: Site, dialect: Dialect) -> Survey:
-    """The survey once every backup has been told its next hop, or has had time enough for it."""
+async def _told(session: Session, store: Store, site: Site, dialect: Dialect) -> Survey | None:
+    """The survey once every backup has been told its next hop, or has had time enough for it. None, and said, where a
+    modem has handed out an address of a network that another port has: that client of ours is off again.
+    """
     deadline_s = clock.mono_s() + TOLD_S
     while True:
         known = await survey.board(session, site, dialect)
+        if await _withdrawn(session, store, survey.wish(site, known)):
+            return None
         silent = [path for path in site.paths if known.next_hops[path.name] == NO_GATEWAY]
         if not silent or clock.mono_s() > deadline_s:
             break
@@ -238,6 +244,25 @@ async def _told(session: Session, site: Site, dialect: Dialect) -> Survey:
     for path in silent:
         print(texts.screen("no next hop", path=path.name, port=path.interface), file=sys.stderr)
     return await survey.survey(session, site, dialect, known)
+
+
+async def _withdrawn(session: Session, store: Store, wish: Wish) -> bool:
+    """At once, before anything else is asked: with two such ports the router may lose sight of the agent."""
+    addresses = {"/ip/address": await session.print("/ip/address", obstacles.READ["/ip/address"])}
+    doubled = obstacles.doubled(wish, addresses)
+    if not doubled:
+        return False
+    # An agent that runs must not put it back.
+    await store.commit([], keep={PROVISIONED: NO})
+    ports_met = {one.found["port"] for one in doubled}
+    clients = {f"{TAG}dhcp-{uplink.tag}" for uplink in wish.uplinks if uplink.interface in ports_met}
+    for row in await session.print("/ip/dhcp-client", (".id", "comment")):
+        if row.get("comment") in clients:
+            await session.set("/ip/dhcp-client", row[".id"], {"disabled": "yes"})
+    for one in doubled:
+        print(texts.obstacle(one.code, one.found), file=sys.stderr)
+    print(texts.screen("client withdrawn"), file=sys.stderr)
+    return True
 
 
 async def _make(session: Session, store: Store, found: Survey, former: dict[str, str]) -> int:
@@ -274,8 +299,7 @@ async def _judge_canaries(session: Session, site: Site, dialect: Dialect) -> Non
 
 
 async def _remove(session: Session, found: Survey, former: dict[str, str]) -> None:
-    order = list(dict.fromkeys([*OCCASIONAL, *(row.menu for row in found.wanted)]))
-    changes = diff.removal_changes(found.seen, order)
+    changes = diff.removal_changes(found.seen, menus(found.wanted))
     back = adopted.giving_back(found.settings, former)
     await _send(session, [*back.before, *changes, *back.after])
     print(texts.screen("removed", count=len(changes)))

@@ -368,6 +368,7 @@ def _whole(site: Site, bad: set[str]) -> Iterator[Problem]:
         _check_alias_addresses,
         _check_differences,
         _check_gateways,
+        _check_modem_pages,
         _check_voice,
         _check_targets,
     )
@@ -429,6 +430,22 @@ def _check_gateways(site: Site) -> Checked:
         if path.kind != STATIC and path.gateway:
             expected = f"no gateway with kind = {path.kind!r}: the router is told it"
             yield (f"{key}.kind",), Problem(f"{key}.gateway", repr(path.gateway), expected)
+
+
+def _check_modem_pages(site: Site) -> Checked:
+    """The modem's own network is at its port; what is elsewhere could not be reached any more."""
+    alias = ipaddress.IPv4Network(site.alias_prefix)
+    for path in site.paths:
+        if not path.modem_page:
+            continue
+        key, network = f"path.{plain(path.name)}.modem_page", ipaddress.IPv4Interface(path.modem_page).network
+        expected = f"an address in the modem's own network, which is not {network} of"
+        for other, address in (("agent.address", site.agent_address), ("router.address", site.router.address)):
+            if ipaddress.IPv4Address(address) in network:
+                yield (other,), Problem(key, repr(path.modem_page), f"{expected} {other} {address}")
+        if network.overlaps(alias):
+            where = f"{expected} agent.alias_prefix {alias}"
+            yield ("agent.alias_prefix",), Problem(key, repr(path.modem_page), where)
 
 
 def _check_voice(site: Site) -> Checked:

@@ -41,12 +41,15 @@ OUR_LISTS = (VOICE, PROBES, AGENT_HOSTS, DEVICES, RESOLVERS, DRILL)  # those wit
 
 
 class Board(Struct, frozen=True):
-    """What the router is and may do, and how its uplinks stand; ``next_hops`` and ``addresses`` by path name."""
+    """What the router is and may do, and how its uplinks stand; ``next_hops`` and ``addresses`` by path name.
+
+    ``poe``: the ports out of which it can send power, such as ether10 of an RB2011 and no other there.
+    """
 
     version: str
     scheduler: bool
     ipv6: bool
-    poe: bool
+    poe: tuple[str, ...]
     addresses: dict[str, str]
     next_hops: dict[str, str]
 
@@ -76,13 +79,14 @@ def dialect_of(version: str) -> Dialect | None:
 async def board(session: Session, site: Site, dialect: Dialect) -> Board:
     """Ask the router what no site.toml can know."""
     rows = await session.print("/ip/address", uplinks.FIELDS)
+    ports = await session.print("/interface/ethernet", (".id", "name", "poe-out"))
     hops = await next_hops(session, site.paths)
     addresses = {path.name: uplinks.address_beside(rows, path.interface, hops[path.name]) for path in site.paths}
     return Board(
         version=dialect.version,
         scheduler=await _scheduler(session, dialect),
         ipv6=await _has(session, IPV6[0]),
-        poe=any("poe-out" in row for row in await session.print("/interface/ethernet", (".id", "poe-out"))),
+        poe=tuple(row.get("name", "") for row in ports if "poe-out" in row),
         addresses={name: address for name, address in addresses.items() if address is not None},
         next_hops=hops,
     )

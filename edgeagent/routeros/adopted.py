@@ -67,11 +67,11 @@ def of_access(former: Mapping[str, str]) -> dict[str, str]:
     return {setting.key: former[setting.key] for setting in ACCESS if setting.key in former}
 
 
-def settings(wish: Wish, dialect: Dialect, *, poe: bool) -> tuple[Setting, ...]:
-    """The settings adopted at this site. ``poe``: the board can send power out of the backups' ports."""
+def settings(wish: Wish, dialect: Dialect, *, poe: Collection[str]) -> tuple[Setting, ...]:
+    """The settings adopted at this site. ``poe``: the ports out of which the board can send power."""
     found = list(EVERYWHERE)
     for uplink in wish.uplinks[1:]:
-        found += _port(uplink, poe=poe)
+        found += _port(uplink, poe=uplink.interface in poe)
     # Discovery tells neighbours what we are; on a backup it is nobody's business and costs data.
     menu = "/ip/neighbor/discovery-settings"
     found.append(Setting(menu, None, "discover-interface-list", f"!{BACKUPS}", only=EVERY_PORT))
@@ -127,10 +127,10 @@ def adopting(seen: Found) -> tuple[Changes, dict[str, str]]:
 
 
 def giving_back(seen: Found, former: Mapping[str, str]) -> Changes:
-    """Changes that restore every saved value."""
+    """Changes that restore every saved value. Our part of a script is told by its marks, whatever was saved."""
     changes = Changes([], [])
     for setting, (row_id, value) in seen.items():
-        if setting.key not in former:
+        if setting.key not in former and not setting.beside:
             continue
         back = scripts.without(value) if setting.beside else former[setting.key]  # the owner's part may be another now
         if not same(back, value):

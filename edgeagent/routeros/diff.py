@@ -15,7 +15,7 @@ from edgeagent.core.settings import ALIVE_LIST, PRIMARY_TAG
 from edgeagent.routeros import plain
 from edgeagent.routeros.fallback import CANARY, NATIVE
 from edgeagent.routeros.rows import TAG, Row, device_comment
-from edgeagent.routeros.ruleset import ORDERED, REMOVED_FIRST, REMOVED_LAST
+from edgeagent.routeros.ruleset import ORDERED, REMOVED_FIRST, REMOVED_LAST, TABLES
 from edgeagent.routeros.steering import LEARN
 from edgeagent.routeros.values import same
 
@@ -106,12 +106,14 @@ def removal_changes(seen: Mapping[str, Sequence[Seen]], order: Sequence[str]) ->
 
 def _removals(rows: Iterable[tuple[str, Seen]]) -> list[Change]:
     """In this order, but for the native routes: the unchecked ones first, then those that hold voice on the primary,
-    then what these are looked up by. In any other order voice would be on the backup meanwhile (clause P2).
+    then what these are looked up by. In any other order voice would be on the backup meanwhile (clause P2). A routing
+    table goes last: what a router makes of routes in a table that is gone is written nowhere.
     """
     menus: dict[str, list[Seen]] = {}
     for menu, row in rows:
         menus.setdefault(menu, []).append(row)
-    return [Remove(menu, row[".id"]) for menu, found in menus.items() for row in sorted(found, key=_last_to_go)]
+    ordered = sorted(menus.items(), key=lambda one: one[0] == TABLES)
+    return [Remove(menu, row[".id"]) for menu, found in ordered for row in sorted(found, key=_last_to_go)]
 
 
 def _last_to_go(row: Seen) -> int:

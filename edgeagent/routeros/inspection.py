@@ -15,15 +15,18 @@ from msgspec import Struct
 
 from edgeagent.routeros import versions
 from edgeagent.routeros.errors import RouterProtocolError
-from edgeagent.routeros.obstacles import leads_out
+from edgeagent.routeros.obstacles import Exits, overlaps
 from edgeagent.routeros.rows import TAG
 
 Rows = list[dict[str, str]]
 # What the bootstrap does with its own hands; api because nobody can grant what he has not, sensitive because a backup
 # without it would leave keys out.
 NEEDED_POLICIES = ("api", "ftp", "policy", "read", "sensitive", "ssh", "test", "write")
-# A backup of a small office's router has 30 to 300 KiB; the export, a certificate and two scripts add little.
+# A backup of a small office's router has 30 to 300 KiB; the export, a certificate and two scripts add little. Where
+# there is a folder flash the files go to memory, as the root is a RAM disk there (boards with 16 MB such as the hAP
+# ac2); the flash itself then takes the new rows and the certificate's key, some KiB.
 SPACE_BYTES = 1024 * 1024
+FLASH_BYTES = 64 * 1024
 CLOCK_WRONG_S, CLOCK_ODD_S = 86_400.0, 300.0
 FIRST_DEVICE_MODE = (7, 17)
 
@@ -61,14 +64,18 @@ def service_found(name: str) -> str:
 
 
 QUESTIONS = {
-    "resource": Question("/system resource", ("version", "free-hdd-space"), of=""),
+    "resource": Question("/system resource", ("version", "free-hdd-space", "free-memory"), of=""),
+    "flash": Question("/file", ("name",), where='name="flash"'),
     "clock": Question("/system clock", ("date", "time", "gmt-offset"), of=""),
     "user": Question("/user", ("name", "group", "address", "disabled", "comment")),
     "group": Question("/user group", ("name", "policy")),
     "api": Question("/ip service", ("port", "address", "disabled"), of="api"),
     "api-ssl": Question("/ip service", ("port", "address", "certificate", "disabled"), of="api-ssl"),
     "address": Question("/ip address", ("address", "interface", "disabled", "comment")),
-    "route": Question("/ip route", ("gateway", "disabled", "comment"), where="dst-address=0.0.0.0/0"),
+    # Of what is learnt (a provider's whole table, it may be) only a default matters.
+    "route": Question(
+        "/ip route", ("dst-address", "gateway", "disabled", "comment"), where="dynamic=no or dst-address=0.0.0.0/0"
+    ),
     "dhcp": Question("/ip dhcp-client", ("interface", "add-default-route", "disabled")),
     "member": Question("/interface list member", ("list", "interface", "disabled")),
     "certificate": Question("/certificate", ("name", "fingerprint", "private-key")),
@@ -80,14 +87,14 @@ Found = dict[str, Rows]
 
 
 class Site(Struct, frozen=True):
-    """What the judgement needs of site.toml. ``backups``: port and gateway of each path but the primary."""
+    """What the judgement needs of site.toml. ``backups``: port, gateway and modem_page of each path but the primary."""
 
     port: int
     user: str
     group: str
     certificate: str
     alias_prefix: str
-    backups: tuple[tuple[str, str], ...]
+    backups: tuple[tuple[str, str, str], ...]
 
 
 class Finding(Struct, frozen=True):
@@ -180,9 +187,14 @@ def _device_mode(found: Found) -> Iterator[Finding]:
 
 
 def _space(found: Found) -> Iterator[Finding]:
-    free = _record(found, "resource")["free-hdd-space"]
-    if free.isdigit() and int(free) < SPACE_BYTES:
-        yield Finding("space", {"free": int(free) // 1024, "need": SPACE_BYTES // 1024}, blocks=True)
+    record = _record(found, "resource")
+    needs = [("space", "free-hdd-space", SPACE_BYTES)]
+    if found["flash"]:
+        needs = [("flash", "free-hdd-space", FLASH_BYTES), ("memory", "free-memory", SPACE_BYTES)]
+    for code, name, need in needs:
+        free = record[name]
+        if free.isdigit() and int(free) < need:
+            yield Finding(code, {"free": int(free) // 1024, "need": need // 1024}, blocks=True)
 
 
 def _clock(found: Found, wall: datetime | None) -> Iterator[Finding]:
@@ -241,15 +253,18 @@ def _subnets(found: Found, site: Site) -> Iterator[Finding]:
         if network.overlaps(alias) and not row["comment"].startswith(TAG):
             values: dict[str, str | int] = {**_place(row), "address": row["address"], "prefix": site.alias_prefix}
             yield Finding("subnet", values, blocks=True)
+    for port, _, page in site.backups:
+        for one in overlaps(found["address"], port, page):
+            where: dict[str, str | int] = {"interface": port, "address": one.address}
+            yield Finding("networks doubled", {**where, "other": one.other, "at": one.other_port}, blocks=True)
 
 
 def _backups(found: Found, site: Site) -> Iterator[Finding]:
     """A backup's port must be nobody's way into the internet but ours: everything would leave by it."""
-    for port, gateway in site.backups:
-        near = [row["address"] for row in found["address"] if row["interface"] == port]
-        for row in _enabled(found["route"]):
-            if not row["comment"].startswith(TAG) and leads_out(row["gateway"], port, gateway, near):
-                yield Finding("default route", {"interface": port, "gateway": row["gateway"]}, blocks=True)
+    for port, gateway, _ in site.backups:
+        for row in Exits(found["route"], found["address"], port, gateway).wide():
+            way: dict[str, str | int] = {"destination": row["dst-address"], "gateway": row["gateway"]}
+            yield Finding("default route", {"interface": port, **way}, blocks=True)
         for row in _enabled(found["dhcp"]):
             if row["interface"] == port and row["add-default-route"] not in ("no", "false"):
                 yield Finding("default by dhcp", {"interface": port}, blocks=True)

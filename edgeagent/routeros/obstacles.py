@@ -5,15 +5,16 @@ An obstacle is nothing that we may put right: it is the owner's and not in the c
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from msgspec import Struct
 
 from edgeagent.routeros.rows import DHCP, TAG, Wish
 
-Seen = Mapping[str, Sequence[Mapping[str, str]]]
+Rows = Sequence[Mapping[str, str]]
+Seen = Mapping[str, Rows]
 # The menus that are read for it, with the attributes that are looked at.
 READ = {
     "/ip/settings": ("rp-filter",),
@@ -24,6 +25,9 @@ READ = {
     "/ip/firewall/mangle": (".id", "chain", "action", "comment", "disabled"),
 }
 MARKS = ("mark-routing", "mark-connection", "mark-packet")
+# A default may be cut into halves, quarters and so on. Down to this length a route is no way to one network: the
+# largest private one is 10.0.0.0/8, and nobody has that behind a modem.
+WIDE_BITS = 8
 
 
 class Obstacle(Struct, frozen=True):
@@ -33,24 +37,125 @@ class Obstacle(Struct, frozen=True):
     found: dict[str, str]
 
 
+class Overlap(Struct, frozen=True):
+    """Two ports with addresses of one network: the router would look for its hosts at both."""
+
+    address: str
+    port: str
+    other: str
+    other_port: str
+
+
 def blocking(wish: Wish, seen: Seen) -> list[Obstacle]:
     """What has to be put right by the owner before anything is changed."""
-    return [*_reverse_path(seen), *_overlaps(wish, seen), *_backup_ports(wish, seen)]
+    return [*_reverse_path(seen), *_overlaps(wish, seen), *doubled(wish, seen), *_backup_ports(wish, seen)]
 
 
 def worth_knowing(seen: Seen) -> list[Obstacle]:
     """What of the owner's does less than before: our rows stand above it and end the search for voice."""
     marks = [
         row
-        for row in _owners(seen, "/ip/firewall/mangle")
+        for row in _owners(seen.get("/ip/firewall/mangle", ()))
         if row.get("chain") == "prerouting" and row.get("action") in MARKS
     ]
     return [Obstacle("owner marks", {"count": str(len(marks))})] if marks else []
 
 
-def _owners(seen: Seen, menu: str) -> Iterator[Mapping[str, str]]:
+def doubled(wish: Wish, seen: Seen) -> list[Obstacle]:
+    """Networks that would be both at a backup's port and at another one: the modem's is often the same as the LAN's."""
+    addresses = seen.get("/ip/address", ())
+    return [
+        Obstacle(
+            "networks doubled",
+            {"address": one.address, "port": one.port, "other": one.other, "other_port": one.other_port},
+        )
+        for uplink in wish.uplinks[1:]
+        for one in overlaps(addresses, uplink.interface, uplink.modem_page)
+    ]
+
+
+def overlaps(addresses: Rows, port: str, page: str) -> Iterator[Overlap]:
+    """What a backup's port has or will have in common with another port. ``addresses``: rows of /ip/address, dynamic
+    ones included; ``page``: our address in the modem's own network, with its length, or empty.
+    """
+    held = _held(addresses)
+    for address in (*([page] if page else []), *(address for address, where in held if where == port)):
+        for other, where in held:
+            if where != port and _network(other).overlaps(_network(address)):
+                yield Overlap(address, port, other, where)
+
+
+class Exits:
+    """Which routes of the owner's lead out by a port, over however many steps (recursive next hops)."""
+
+    def __init__(self, routes: Rows, addresses: Rows, port: str, gateway: str) -> None:
+        """``routes``: rows of /ip/route, of every table; ``addresses``: of /ip/address; ``gateway``: the next hop that
+        is known of the port, empty where none is.
+        """
+        self.port = port
+        self.gateway = gateway
+        self.near = [(_network(address), where) for address, where in _held(addresses)]
+        self.routes = [(_network(row.get("dst-address", "")), row) for row in _owners(routes)]
+
+    def wide(self) -> Iterator[Mapping[str, str]]:
+        """The rows that stand for a default or for a large part of one."""
+        for network, row in self.routes:
+            wide = network.prefixlen <= WIDE_BITS and (network, self.port) not in self.near  # not a connected one
+            if wide and self._leads(row, ()):
+                yield row
+
+    def _leads(self, row: Mapping[str, str], asked: tuple[Mapping[str, str], ...]) -> bool:
+        return any(self._hop_leads(hop, (*asked, row)) for hop in re.split("[;,]", row.get("gateway", "")))
+
+    def _hop_leads(self, hop: str, asked: tuple[Mapping[str, str], ...]) -> bool:
+        """One next hop: ``192.0.2.1``, ``ether5``, ``192.0.2.1%ether5``, each with ``@table`` on 7; empty where packets
+        go nowhere (blackhole).
+        """
+        address, _, interface = hop.strip().partition("@")[0].partition("%")
+        if interface:
+            return interface == self.port
+        if not address:
+            return False
+        if address in (self.port, self.gateway):
+            return True
+        try:
+            host = IPv4Address(address)
+        except ValueError:  # another port
+            return False
+        return self._host_leads(host, asked)
+
+    def _host_leads(self, host: IPv4Address, asked: tuple[Mapping[str, str], ...]) -> bool:
+        """By the narrowest that holds it: the network of a port, or other routes; each is followed once only."""
+        port = max(
+            ((network.prefixlen, where == self.port) for network, where in self.near if host in network),
+            default=(-1, False),
+        )
+        ways = [(network, row) for network, row in self.routes if host in network and row not in asked]
+        narrowest = max((network.prefixlen for network, _ in ways), default=-1)
+        if port[0] >= narrowest:
+            return port[1]
+        return any(self._leads(row, asked) for network, row in ways if network.prefixlen == narrowest)
+
+
+NOWHERE = IPv4Network("255.255.255.255/32")  # stands for what is no network
+
+
+def _held(addresses: Rows) -> list[tuple[str, str]]:
+    """Address and port of each of the owner's rows that has an address."""
+    rows = [(row.get("address", ""), row.get("interface", "")) for row in _owners(addresses)]
+    return [(address, port) for address, port in rows if _network(address) != NOWHERE]
+
+
+def _network(text: str) -> IPv4Network:
+    try:
+        return IPv4Interface(text).network
+    except ValueError:
+        return NOWHERE
+
+
+def _owners(rows: Rows) -> Iterator[Mapping[str, str]]:
     """The owner's enabled rows."""
-    for row in seen.get(menu, ()):
+    for row in rows:
         if not row.get("comment", "").startswith(TAG) and row.get("disabled") not in ("true", "yes"):
             yield row
 
@@ -65,51 +170,27 @@ def _reverse_path(seen: Seen) -> Iterator[Obstacle]:
 def _overlaps(wish: Wish, seen: Seen) -> Iterator[Obstacle]:
     if not wish.alias_address:
         return
-    own = ipaddress.IPv4Network(wish.alias_prefix)
-    for row in _owners(seen, "/ip/address"):
-        try:
-            network = ipaddress.IPv4Interface(row.get("address", "")).network
-        except ValueError:
-            continue
-        if network.overlaps(own):
-            yield Obstacle(
-                "subnet overlaps", {"address": row["address"], "port": row.get("interface", ""), "own": str(own)}
-            )
+    own = IPv4Network(wish.alias_prefix)
+    for address, port in _held(seen.get("/ip/address", ())):
+        if _network(address).overlaps(own):
+            yield Obstacle("subnet overlaps", {"address": address, "port": port, "own": str(own)})
 
 
 def _backup_ports(wish: Wish, seen: Seen) -> Iterator[Obstacle]:
     """Nothing of the owner's may lead the LAN through a backup."""
     for uplink in wish.uplinks[1:]:
         port = {"port": uplink.interface}
-        for row in _owners(seen, "/interface/list/member"):
+        for row in _owners(seen.get("/interface/list/member", ())):
             if row.get("interface") == uplink.interface and row.get("list") == "WAN":
                 yield Obstacle("backup in WAN", port)
-        for row in _owners(seen, "/ip/dhcp-client"):
+        for row in _owners(seen.get("/ip/dhcp-client", ())):
             if row.get("interface") != uplink.interface:
                 continue
             if uplink.kind == DHCP:
                 yield Obstacle("backup has a client", port)
             elif row.get("add-default-route") not in ("no", "false"):
-                yield Obstacle("backup has a default", port)
-        near = [
-            row.get("address", "") for row in _owners(seen, "/ip/address") if row.get("interface") == uplink.interface
-        ]
-        for row in _owners(seen, "/ip/route"):
-            gateways = row.get("gateway", "")
-            leads = leads_out(gateways, uplink.interface, uplink.gateway, near)
-            if row.get("dst-address") == "0.0.0.0/0" and leads:
-                yield Obstacle("backup has a default", port)
-
-
-def leads_out(hops: str, port: str, gateway: str, near: Sequence[str]) -> bool:
-    """Whether one of a route's next hops (``192.0.2.1``, ``ether5``, ``192.0.2.1%ether5``) is reached by ``port``."""
-    for hop in re.split("[;,]", hops):
-        address, _, interface = hop.partition("%")
-        if port in (address, interface) or address == gateway:
-            return True
-        try:
-            if any(ipaddress.IPv4Address(address) in ipaddress.IPv4Interface(each).network for each in near):
-                return True
-        except ValueError:
-            continue
-    return False
+                yield Obstacle("backup has a default by dhcp", port)
+        exits = Exits(seen.get("/ip/route", ()), seen.get("/ip/address", ()), uplink.interface, uplink.gateway)
+        for row in exits.wide():
+            way = {"destination": row["dst-address"], "gateway": row.get("gateway", "")}
+            yield Obstacle("backup has a default", {**port, **way})

@@ -29,7 +29,7 @@ _IDLE |= dict.fromkeys(("/routing/rule", "/ip/route/rule"), "action=lookup table
 _IDLE_ELSEWHERE = "chain=forward action=passthrough"
 
 
-def rules(wish: Wish, dialect: Dialect, say: Say, meant: Say, *, title: str, name: str, poe: bool) -> str:
+def rules(wish: Wish, dialect: Dialect, say: Say, meant: Say, *, title: str, name: str, poe: Sequence[str]) -> str:
     """All of ours for a router without any. ``title``: what router; ``name``: of the file; ``poe`` as adopted has it.
 
     An uplink by DHCP has NO_GATEWAY as gateway and address in ``wish``; the script asks the router's client for both.

@@ -14,7 +14,7 @@ from edgeagent.routeros.console import OURS, file, path, remark, standing, text,
 from edgeagent.routeros.dialect_v6 import DialectV6
 from edgeagent.routeros.render import Say
 from edgeagent.routeros.rows import TAG
-from edgeagent.routeros.ruleset import BACKUPS, IPV6, REMOVED_FIRST, REMOVED_LAST
+from edgeagent.routeros.ruleset import BACKUPS, IPV6, REMOVED_FIRST, REMOVED_LAST, TABLES
 
 _FACTORY = {"udp-timeout": "10s", "udp-stream-timeout": "3m", "disabled": "no"}  # of adopted.EVERYWHERE
 
@@ -24,12 +24,12 @@ def removal(menus: Sequence[str], say: Say) -> str:
 
     The order is that of diff.removal_changes; within /ip/route the rows that hold voice on the primary go later.
     """
-    middle = [menu for menu in reversed(menus) if menu not in (*REMOVED_FIRST, *REMOVED_LAST)]
+    middle = [menu for menu in reversed(menus) if menu not in (*REMOVED_FIRST, *REMOVED_LAST, TABLES)]
     gone: dict[str, list[str]] = {"first gone": [_gone(menu) for menu in REMOVED_FIRST], "rows gone": []}
     for menu in middle:
         gone["rows gone"] += _routes_gone(say) if menu == "/ip/route" else [_gone(menu)]
     gone["settings back"] = _settings_back()
-    gone["last gone"] = [_gone(menu) for menu in REMOVED_LAST]
+    gone["last gone"] = [_gone(menu) for menu in (*REMOVED_LAST, TABLES)]
     return file(say("removal"), [(say(code), lines) for code, lines in gone.items()])
 
 

@@ -6,6 +6,8 @@ is its identity. Within a menu rows stand in the order given here, above all for
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edgeagent.routeros import fallback, passage, scripts, steering
 from edgeagent.routeros.rows import DHCP, Dialect, Row, Wish
 
@@ -24,6 +26,7 @@ REMOVED_LAST = ("/interface/list/member", "/interface/list", "/interface/bridge"
 # Menus in which rows of ours stand only for some sites; what is found there and no longer wanted has to go.
 OCCASIONAL = (*REMOVED_LAST, *REMOVED_FIRST, "/ip/dhcp-client")
 IPV6 = ("/ipv6/firewall/filter", "/ipv6/firewall/address-list")  # a router of version 6 may be without
+TABLES = "/routing/table"  # goes when no route stands in it any more (7)
 BACKUPS = "edge-backups"  # the interface list of their ports
 
 
@@ -36,7 +39,6 @@ def build(wish: Wish, dialect: Dialect) -> list[Row]:
         *steering.connection_marks(wish),
         *steering.learning(wish),
         *steering.translation(wish),
-        *passage.forward(wish),
         *passage.router_itself(wish),
         *passage.ipv6(wish),
         *steering.prerouting(wish),
@@ -47,9 +49,19 @@ def build(wish: Wish, dialect: Dialect) -> list[Row]:
     ]
 
 
+def menus(rows: Iterable[Row]) -> list[str]:
+    """Every menu that ours may stand in, in the order in which they are built. Taken away in the reverse one, a
+    backup's address goes before what keeps the LAN from its network.
+    """
+    return list(dict.fromkeys([*(row.menu for row in rows), *OCCASIONAL]))
+
+
 def ports(wish: Wish, dialect: Dialect) -> list[Row]:
-    """The ports of the backups: an address by DHCP without a default route or name servers, and a list of them."""
-    rows = [Row("/interface/list", "backups", {"name": BACKUPS})]
+    """The ports of the backups: an address by DHCP without a default route or name servers, and a list of them.
+
+    Before the address, what may pass there: with it the modem's network can be reached from the LAN.
+    """
+    rows = [Row("/interface/list", "backups", {"name": BACKUPS}), *passage.forward(wish)]
     for uplink in wish.uplinks[1:]:
         member = {"list": BACKUPS, "interface": uplink.interface}
         rows.append(Row("/interface/list/member", f"backup-{uplink.tag}", member))

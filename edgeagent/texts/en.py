@@ -421,6 +421,10 @@ SCREENS: dict[str, str] = {
         "path.{path}: the router has been given no next hop on {port} yet. Its rules stand and wait; as soon as there "
         "is one they are put right by themselves. Look at the modem or the line there."
     ),
+    "client withdrawn": (
+        "Stopped: our DHCP client on that port is off again, so that the router does not lose sight of the LAN. "
+        "Nothing goes by the backup yet. Once the modem has another subnet: edgeagent provision --apply"
+    ),
     "no canaries": (
         "path.primary.targets: fewer than two hosts beyond the line that are not the provider's. Without them the "
         "router has no fallback of its own: with the agent dead, a dead line is not left. Add such hosts."
@@ -544,6 +548,14 @@ SCREENS: dict[str, str] = {
         "/system resource: free-hdd-space is {free} KiB; expected {need} KiB or more, for a backup before anything is "
         "changed. Remove files (/file print), such as old backups or packages."
     ),
+    "bootstrap flash": (
+        "/system resource: free-hdd-space is {free} KiB; expected {need} KiB or more, for the agent's user and "
+        "certificate. Remove files below flash (/file print), such as old backups, or packages that are not needed."
+    ),
+    "bootstrap memory": (
+        "/system resource: free-memory is {free} KiB; expected {need} KiB or more: this board keeps new files in "
+        "memory, and a backup is taken before anything is changed. Remove files (/file print), or reboot it."
+    ),
     "bootstrap clock wrong": (
         "/system clock: found {theirs}, more than a day from this machine's {ours} UTC; certificates and logs would be "
         "wrong. Set whichever is wrong: on the router /system clock set date= time=, better /system ntp client."
@@ -572,8 +584,14 @@ SCREENS: dict[str, str] = {
         "that nothing else uses. Choose another one there."
     ),
     "bootstrap default route": (
-        "/ip route: a default route of the owner's leads through the backup's port {interface} (gateway {gateway}); "
-        "expected none, else all traffic would use the data plan when the line dies. Remove or disable it."
+        "/ip route: the owner's route to {destination} leads through the backup's port {interface} (gateway "
+        "{gateway}); expected no default and no large part of one there, else all traffic would use the data plan "
+        "when the line dies. Remove or disable it."
+    ),
+    "bootstrap networks doubled": (
+        "/ip address: {address} on the backup's port {interface} (the modem's own network) overlaps {other} on {at}; "
+        "expected a network that no other port has, else the router looks for its hosts at both. Give the modem "
+        "another LAN subnet in its own settings, and change path.*.modem_page of site.toml where it is set."
     ),
     "bootstrap default by dhcp": (
         "/ip dhcp-client: the client on the backup's port {interface} takes a default route; expected "
@@ -684,9 +702,18 @@ OBSTACLES: dict[str, str] = {
         "/ip/dhcp-client: {port} has a DHCP client already; a port can have one only, and ours takes no default route "
         "or name servers. Remove it: /ip dhcp-client remove [find interface={port}]"
     ),
+    "networks doubled": (
+        "/ip/address: {address} on the backup's port {port} (the modem's own network) overlaps {other} on "
+        "{other_port}, so the router would look for its hosts at both ports. Give the modem another LAN subnet in its "
+        "own settings, and change path.*.modem_page of site.toml where it is set."
+    ),
+    "backup has a default by dhcp": (
+        "/ip/dhcp-client: the client of {port} takes a default route, by which everything would go there. Set: "
+        "/ip dhcp-client set [find interface={port}] add-default-route=no"
+    ),
     "backup has a default": (
-        "{port} gives the router a default route, by which everything would go there. Take it away: set "
-        "add-default-route=no in its DHCP client, or remove the static default route by it."
+        "/ip/route: the owner's route to {destination} (gateway {gateway}) leads through the backup's port {port}, so "
+        "everything would go there when the line dies. Remove or disable it."
     ),
     "owner marks": (
         "Good to know: {count} prerouting marks of the owner's stand below our rules and no longer see voice that is "

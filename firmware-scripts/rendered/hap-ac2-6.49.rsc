@@ -8,6 +8,7 @@
 # Nothing is changed unless the version is right and nothing of ours is there:
 :if (!([/system resource get version] ~ "^6\\.49")) do={ :error "edgeagent: this script is for RouterOS 6.49; nothing was changed" }
 :if ([:len [/interface list find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
+:if ([:len [/ip firewall filter find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
 :if ([:len [/interface list member find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
 :if ([:len [/ip dhcp-client find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
 :if ([:len [/ip firewall address-list find where comment~"^edgeagent:" and dynamic=no]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
@@ -16,7 +17,6 @@
 :if ([:len [/ip route rule find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
 :if ([:len [/ip firewall mangle find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
 :if ([:len [/ip firewall nat find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
-:if ([:len [/ip firewall filter find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
 :if ([:len [/ipv6 firewall filter find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
 :if ([:len [/system scheduler find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
 :if ([:len [/queue simple find where comment~"^edgeagent:"]] > 0) do={ :error "edgeagent: rows of edgeagent are there already: remove.rsc first. Nothing was changed" }
@@ -45,6 +45,58 @@ add chain=forward action=passthrough disabled=yes comment="edgeagent:here"
 # The backup's port: out of the bridge, an address of its own, never a default route:
 /interface list
 add comment="edgeagent:backups" name=edge-backups
+
+# The installer's test: does nothing while its list is empty:
+/ip firewall filter
+add comment="edgeagent:drill-voice" place-before=[find where comment="edgeagent:here"] chain=forward \
+    action=drop src-address-list=edge-drill out-interface=ether1 dst-address-list=edge-voip
+add comment="edgeagent:drill-probes" place-before=[find where comment="edgeagent:here"] chain=forward \
+    action=drop src-address-list=edge-drill out-interface=ether1 dst-address-list=edge-agent
+add comment="edgeagent:drill-back" place-before=[find where comment="edgeagent:here"] chain=forward \
+    action=drop dst-address-list=edge-drill in-interface=ether1 src-address-list=edge-voip
+
+# Only voice and what the agent needs may cross a backup, everything else is dropped:
+/ip firewall filter
+add comment="edgeagent:tcp-anew" place-before=[find where comment="edgeagent:here"] chain=forward \
+    action=reject protocol=tcp reject-with=tcp-reset dst-address-list=edge-voip connection-state=new \
+    tcp-flags=!syn
+add comment="edgeagent:out-lte-bare" place-before=[find where comment="edgeagent:here"] chain=edge-lte-out \
+    action=drop connection-state=established,related connection-nat-state=!srcnat
+add comment="edgeagent:out-lte-invalid" place-before=[find where comment="edgeagent:here"] \
+    chain=edge-lte-out action=drop connection-state=invalid
+add comment="edgeagent:out-lte-voice" place-before=[find where comment="edgeagent:here"] chain=edge-lte-out \
+    action=accept src-address-list=edge-phones dst-address-list=edge-voip
+add comment="edgeagent:out-lte-newcomers" place-before=[find where comment="edgeagent:here"] \
+    chain=edge-lte-out action=accept dst-address-list=edge-voip protocol=udp dst-port=5060,5061 \
+    limit="5,20:packet"
+add comment="edgeagent:out-lte-agent-ping" place-before=[find where comment="edgeagent:here"] \
+    chain=edge-lte-out action=accept protocol=icmp src-address-list=edge-probe dst-address-list=edge-agent
+add comment="edgeagent:out-lte-agent-sip" place-before=[find where comment="edgeagent:here"] \
+    chain=edge-lte-out action=accept protocol=udp dst-port=5060,5061 src-address-list=edge-probe \
+    dst-address-list=edge-agent
+add comment="edgeagent:out-lte-agent-mail" place-before=[find where comment="edgeagent:here"] \
+    chain=edge-lte-out action=accept protocol=tcp dst-port=465 src-address-list=edge-probe \
+    dst-address-list=edge-agent
+add comment="edgeagent:out-lte-rest" place-before=[find where comment="edgeagent:here"] chain=edge-lte-out \
+    action=drop
+add comment="edgeagent:in-lte-voice" place-before=[find where comment="edgeagent:here"] chain=edge-lte-in \
+    action=accept connection-state=established src-address-list=edge-voip
+add comment="edgeagent:in-lte-agent" place-before=[find where comment="edgeagent:here"] chain=edge-lte-in \
+    action=accept connection-state=established src-address-list=edge-agent dst-address-list=edge-probe
+add comment="edgeagent:in-lte-errors" place-before=[find where comment="edgeagent:here"] chain=edge-lte-in \
+    action=accept protocol=icmp connection-state=related limit="5,5:packet"
+add comment="edgeagent:in-lte-rest" place-before=[find where comment="edgeagent:here"] chain=edge-lte-in \
+    action=drop
+add comment="edgeagent:jump-out-lte" place-before=[find where comment="edgeagent:here"] chain=forward \
+    action=jump out-interface=ether5 jump-target=edge-lte-out
+add comment="edgeagent:jump-in-lte" place-before=[find where comment="edgeagent:here"] chain=forward \
+    action=jump in-interface=ether5 jump-target=edge-lte-in
+add comment="edgeagent:voice-out" place-before=[find where comment="edgeagent:here"] chain=forward \
+    action=accept connection-state=established,related dst-address-list=edge-voip
+add comment="edgeagent:voice-in" place-before=[find where comment="edgeagent:here"] chain=forward \
+    action=accept connection-state=established,related src-address-list=edge-voip
+
+# The backup's port: out of the bridge, an address of its own, never a default route:
 /interface list member
 add comment="edgeagent:backup-lte" list=edge-backups interface=ether5
 /ip dhcp-client
@@ -122,55 +174,8 @@ add comment="edgeagent:probes-out-wan" place-before=[find where comment="edgeage
 add comment="edgeagent:out-lte" place-before=[find where comment="edgeagent:here"] chain=srcnat \
     action=masquerade out-interface=ether5
 
-# The installer's test: does nothing while its list is empty:
-/ip firewall filter
-add comment="edgeagent:drill-voice" place-before=[find where comment="edgeagent:here"] chain=forward \
-    action=drop src-address-list=edge-drill out-interface=ether1 dst-address-list=edge-voip
-add comment="edgeagent:drill-probes" place-before=[find where comment="edgeagent:here"] chain=forward \
-    action=drop src-address-list=edge-drill out-interface=ether1 dst-address-list=edge-agent
-add comment="edgeagent:drill-back" place-before=[find where comment="edgeagent:here"] chain=forward \
-    action=drop dst-address-list=edge-drill in-interface=ether1 src-address-list=edge-voip
-
 # Only voice and what the agent needs may cross a backup, everything else is dropped:
 /ip firewall filter
-add comment="edgeagent:tcp-anew" place-before=[find where comment="edgeagent:here"] chain=forward \
-    action=reject protocol=tcp reject-with=tcp-reset dst-address-list=edge-voip connection-state=new \
-    tcp-flags=!syn
-add comment="edgeagent:out-lte-bare" place-before=[find where comment="edgeagent:here"] chain=edge-lte-out \
-    action=drop connection-state=established,related connection-nat-state=!srcnat
-add comment="edgeagent:out-lte-invalid" place-before=[find where comment="edgeagent:here"] \
-    chain=edge-lte-out action=drop connection-state=invalid
-add comment="edgeagent:out-lte-voice" place-before=[find where comment="edgeagent:here"] chain=edge-lte-out \
-    action=accept src-address-list=edge-phones dst-address-list=edge-voip
-add comment="edgeagent:out-lte-newcomers" place-before=[find where comment="edgeagent:here"] \
-    chain=edge-lte-out action=accept dst-address-list=edge-voip protocol=udp dst-port=5060,5061 \
-    limit="5,20:packet"
-add comment="edgeagent:out-lte-agent-ping" place-before=[find where comment="edgeagent:here"] \
-    chain=edge-lte-out action=accept protocol=icmp src-address-list=edge-probe dst-address-list=edge-agent
-add comment="edgeagent:out-lte-agent-sip" place-before=[find where comment="edgeagent:here"] \
-    chain=edge-lte-out action=accept protocol=udp dst-port=5060,5061 src-address-list=edge-probe \
-    dst-address-list=edge-agent
-add comment="edgeagent:out-lte-agent-mail" place-before=[find where comment="edgeagent:here"] \
-    chain=edge-lte-out action=accept protocol=tcp dst-port=465 src-address-list=edge-probe \
-    dst-address-list=edge-agent
-add comment="edgeagent:out-lte-rest" place-before=[find where comment="edgeagent:here"] chain=edge-lte-out \
-    action=drop
-add comment="edgeagent:in-lte-voice" place-before=[find where comment="edgeagent:here"] chain=edge-lte-in \
-    action=accept connection-state=established src-address-list=edge-voip
-add comment="edgeagent:in-lte-agent" place-before=[find where comment="edgeagent:here"] chain=edge-lte-in \
-    action=accept connection-state=established src-address-list=edge-agent dst-address-list=edge-probe
-add comment="edgeagent:in-lte-errors" place-before=[find where comment="edgeagent:here"] chain=edge-lte-in \
-    action=accept protocol=icmp connection-state=related limit="5,5:packet"
-add comment="edgeagent:in-lte-rest" place-before=[find where comment="edgeagent:here"] chain=edge-lte-in \
-    action=drop
-add comment="edgeagent:jump-out-lte" place-before=[find where comment="edgeagent:here"] chain=forward \
-    action=jump out-interface=ether5 jump-target=edge-lte-out
-add comment="edgeagent:jump-in-lte" place-before=[find where comment="edgeagent:here"] chain=forward \
-    action=jump in-interface=ether5 jump-target=edge-lte-in
-add comment="edgeagent:voice-out" place-before=[find where comment="edgeagent:here"] chain=forward \
-    action=accept connection-state=established,related dst-address-list=edge-voip
-add comment="edgeagent:voice-in" place-before=[find where comment="edgeagent:here"] chain=forward \
-    action=accept connection-state=established,related src-address-list=edge-voip
 add comment="edgeagent:unasked-wan" place-before=[find where comment="edgeagent:here"] chain=input \
     action=drop protocol=udp connection-state=new in-interface=ether1 src-address-list=edge-voip
 add comment="edgeagent:unasked-lte" place-before=[find where comment="edgeagent:here"] chain=input \

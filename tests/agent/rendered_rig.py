@@ -73,6 +73,7 @@ class Rig(Bench):
             if path not in moving:
                 rows = [store.single(path)] if menu.single else store.rows(path)
                 own = odd | ({"port"} if path == "/ip/service" else set())  # the bench chose it
+                rows = [row for row in rows if "remote" not in row]  # who is connected, among the services
                 found[path] = [{key: of for key, of in row.items() if key not in own} for row in rows]
         return found
 

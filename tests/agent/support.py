@@ -87,7 +87,7 @@ def board(dialect: Dialect) -> Board:
     """What the router of the good site is found to be."""
     addresses = {"primary": WAN, "lte": LTE}
     next_hops = {"primary": "192.0.2.1", "lte": "198.51.100.1"}
-    return Board(dialect.version, scheduler=True, ipv6=True, poe=False, addresses=addresses, next_hops=next_hops)
+    return Board(dialect.version, scheduler=True, ipv6=True, poe=(), addresses=addresses, next_hops=next_hops)
 
 
 def table() -> dict[str, Any]:

@@ -74,6 +74,24 @@ def test_defaults_stand_in_for_what_may_be_left_out() -> None:
     assert site.state_folder == "/var/lib/edgeagent"
 
 
+@pytest.mark.parametrize(
+    ("page", "holds"),
+    [
+        ("127.0.0.9/24", {"agent.address", "router.address"}),
+        ("127.9.9.20/27", {"agent.alias_prefix"}),
+        ("127.9.9.2/30", {"agent.alias_prefix"}),
+        ("127.9.0.1/9", {"agent.address", "router.address", "agent.alias_prefix"}),
+    ],
+)
+def test_the_modems_own_network_is_none_of_the_sites(page: str, holds: set[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(changed("path.lte.modem_page", page), "site.toml")
+    assert {(one.key, one.found) for one in caught.value.problems} == {("path.lte.modem_page", repr(page))}
+    told = str(caught.value)
+    assert {name for name in ("agent.address", "router.address", "agent.alias_prefix") if name in told} == holds
+    assert parse(changed("path.lte.modem_page", "192.168.5.2/24"), "site.toml").path("lte").modem_page
+
+
 def test_every_mistake_is_told_at_once_with_what_was_found_and_expected() -> None:
     found = table()
     found["format"] = 2

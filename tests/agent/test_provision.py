@@ -21,7 +21,7 @@ from edgeagent.probes import dns
 from edgeagent.routeros.session import MAX_REPLY_ROWS, Session
 from edgeagent.store.store import Store
 from hil.virtual.routeros.values import VERSIONS, Version
-from tests.agent.support import MAIL_PASSWORD, PASSWORD, REGISTRAR, Rig, owners_router, rig, run, site_at
+from tests.agent.support import MAIL_PASSWORD, PASSWORD, REGISTRAR, WAN, Rig, owners_router, rig, run, site_at
 from tests.names import MISSING, free_port, name_server
 
 Everything = dict[str, Any]
@@ -46,10 +46,15 @@ def everything(on: Rig) -> Everything:
     """All menus as they stand, but for clocks and logs."""
     store = on.router.store
     return {
-        path: store.single(path) if menu.single else store.rows(path)
+        path: store.single(path) if menu.single else [row for row in store.rows(path) if not connection(row)]
         for path, menu in store.menus.items()
         if path not in MOVING
     }
+
+
+def connection(row: Mapping[str, str]) -> bool:
+    """A row that stands among the services for as long as somebody is connected."""
+    return row.get("connection") == "true" and row["dynamic"] == "true"
 
 
 def foreign(found: Everything) -> Everything:
@@ -161,6 +166,40 @@ def test_what_the_owner_changed_after_a_removal_is_what_the_next_one_gives_back_
                 assert on.router.store.single(TRACKING)["udp-timeout"] == owners
 
     run(test)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("owners", ["", ":log info told"])
+def test_a_removal_that_has_lost_its_memory_leaves_no_script_of_ours_clause_p4(
+    version: Version, owners: str, tmp_path: Path
+) -> None:
+    """The primary's DHCP client is the owner's; what is ours in its script is told by our marks."""
+
+    async def test() -> None:
+        initial = owners_router(version)
+        initial["/ip/dhcp-client"] = [{"interface": "ether1", **({"script": owners} if owners else {})}]
+        async with rig(tmp_path, version, initial) as on:
+            good = site_at(tmp_path, on.port)
+            site = replace(good, paths=(replace(good.paths[0], kind="dhcp", gateway=""), good.paths[1]))
+            await on.plane.set_lease("ether1", f"{WAN}/24", "192.0.2.1")
+
+            def script() -> str:
+                return on.rows("/ip/dhcp-client")[0].get("script", "")
+
+            await provisioned(site, "apply")
+            assert "# edgeagent: from here" in script()
+            await asyncio.to_thread(_forgotten, Path(site.state_folder))
+            told = await provisioned(site, "remove")
+            assert script() == owners
+            assert "[sip].disabled is" in told  # of this nobody knows what it was
+            assert ".script is" not in told
+
+    run(test)
+
+
+def _forgotten(folder: Path) -> None:
+    for file in folder.glob("store.db*"):
+        file.unlink()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

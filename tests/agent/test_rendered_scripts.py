@@ -10,11 +10,12 @@ import pytest
 from edgeagent.daemon.survey import wish
 from edgeagent.routeros import console, diff
 from edgeagent.routeros.errors import RouterError
-from edgeagent.routeros.ruleset import OCCASIONAL, build
+from edgeagent.routeros.ruleset import build, menus
 from edgeagent.routeros.session import Session
 from hil.virtual.routeros.access import Caller
 from hil.virtual.routeros.boards import Profile
 from hil.virtual.routeros.plane import Row
+from hil.virtual.routeros.server import Router
 from hil.virtual.routeros.values import Version
 from tests.agent.rendered_rig import (
     GOOD,
@@ -48,15 +49,13 @@ def test_bootstrap_opens_api_ssl_to_the_agent_and_nothing_else(version: Version,
                 async with on.ssh() as shell:
                     assert why in await import_as(shell, text, "", "bootstrap.rsc")
                 assert {path: on.router.store.rows(path) for path in before} == before
-            untouched = on.router.store.rows("/ip/service")
+            untouched = _services(on.router)
             async with on.ssh() as shell:
                 assert (await import_as(shell, filled, "", "bootstrap.rsc")).endswith(GOOD)
                 assert on.router.store.names("/file") == {"cert_export_edgeagent.crt"}
                 pinned = (await shell.get("cert_export_edgeagent.crt")).decode()
                 assert "user edgeagent is there" in await import_as(shell, filled, "", "bootstrap.rsc")
-            assert [row for row in on.router.store.rows("/ip/service") if row["name"] != "api-ssl"] == [
-                row for row in untouched if row["name"] != "api-ssl"
-            ]
+            assert _services(on.router) == untouched
             (group,) = [row for row in on.router.store.rows("/user/group") if row["name"] == "edgeagent"]
             assert {one for one in group["policy"].split(",") if one[0] != "!"} == {"api", "read", "write", "test"}
             port = on.router.ports["api-ssl"]
@@ -67,6 +66,11 @@ def test_bootstrap_opens_api_ssl_to_the_agent_and_nothing_else(version: Version,
                 await Session.open("127.0.0.1", port, "edgeagent", password, pinned, 10.0, source="127.0.0.2")
 
     run(test, LIMIT_S)
+
+
+def _services(router: Router) -> list[Row]:
+    """How all but api-ssl are configured."""
+    return [row for row in router.store.rows("/ip/service") if row["name"] != "api-ssl" and row["dynamic"] != "true"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -101,8 +105,7 @@ def test_rows_go_in_the_order_in_which_the_agent_takes_them_away(version: Versio
     seen: dict[str, list[dict[str, str]]] = {}
     for number, row in enumerate(rows):
         seen.setdefault(row.menu, []).append({**row.attributes, ".id": f"*{number:X}", "comment": row.comment})
-    order = list(dict.fromkeys([*OCCASIONAL, *(row.menu for row in rows)]))
-    gone = [change for change in diff.removal_changes(seen, order) if isinstance(change, diff.Remove)]
+    gone = [change for change in diff.removal_changes(seen, menus(rows)) if isinstance(change, diff.Remove)]
     said = [found.replace(" ", "/") for found in re.findall(r"(/[a-z0-9 -]+) remove \[", text)]
     there = [menu for menu in dict.fromkeys(said) if menu in seen]
     assert there == list(dict.fromkeys(change.menu for change in gone))

@@ -15,12 +15,12 @@ from edgeagent.core.facts import Lease
 from edgeagent.daemon.survey import wish
 from edgeagent.routeros import sentences
 from edgeagent.routeros.adopted import EVERYWHERE as ADOPTED
-from edgeagent.routeros.adopted import Changes, Setting, adopting, giving_back, no_longer
+from edgeagent.routeros.adopted import Changes, Setting, adopting, giving_back, no_longer, settings
 from edgeagent.routeros.dialect_v6 import DialectV6
 from edgeagent.routeros.dialect_v7 import DialectV7
 from edgeagent.routeros.diff import LeaseChanges, Remove, Set, lease_changes, removal_changes, ruleset_changes
 from edgeagent.routeros.rows import Dialect, Row
-from edgeagent.routeros.ruleset import OCCASIONAL, build
+from edgeagent.routeros.ruleset import build, menus
 from edgeagent.routeros.values import same
 from tests.agent.support import board, table
 
@@ -126,7 +126,7 @@ def test_the_native_routes_go_in_an_order_that_leaves_voice_on_the_primary_claus
     for _ in range(20):
         seen = {menu: list(found) for menu, found in seen_of(case_of(f"provisioned-{version}")).items()}
         random_order.shuffle(seen["/ip/route"])
-        order = list(dict.fromkeys([*OCCASIONAL, *(row.menu for row in rows(version))]))
+        order = menus(rows(version))
         kept = [row for row in rows(version) if not row.name.startswith(("native-", "canary-", "flush"))]
         changes = removal_changes(seen, order) if how == "remove" else ruleset_changes(kept, seen)
         names = {row[".id"]: row["comment"] for row in seen["/ip/route"] if row.get("comment")}
@@ -135,11 +135,45 @@ def test_the_native_routes_go_in_an_order_that_leaves_voice_on_the_primary_claus
         assert [one.split(":")[1][:10] for one in routes] == [*["native-lte"], *["native-wan"] * 2, *["canary-127"] * 2]
 
 
+@pytest.mark.parametrize("how", ["remove", "leftover"])
+def test_a_routing_table_goes_after_the_routes_in_it(how: str) -> None:
+    seen = seen_of(case_of("provisioned-7.22"))
+    kept = [row for row in rows("7.22") if "edge-lte" not in row.attributes.values()]
+    changes = removal_changes(seen, menus(rows("7.22"))) if how == "remove" else ruleset_changes(kept, seen)
+    gone = [one.menu for one in changes if isinstance(one, Remove)]
+    assert gone.count("/routing/table") == (2 if how == "remove" else 1)
+    for menu in ("/ip/route", "/routing/rule", "/ip/firewall/mangle"):
+        assert menu in gone
+        assert gone.index("/routing/table") > len(gone) - 1 - gone[::-1].index(menu)
+
+
+@pytest.mark.parametrize("version", list(DIALECTS))
+def test_a_backup_has_an_address_only_while_the_lan_is_kept_from_its_network_clause_m1(version: str) -> None:
+    case = case_of(f"fresh-dhcp-and-names-{version}")
+    wanted = rows(version, case)
+    jumps = [place for place, row in enumerate(wanted) if row.name in ("jump-out-lte", "jump-in-lte")]
+    (client,) = [place for place, row in enumerate(wanted) if row.name == "dhcp-lte"]
+    assert len(jumps) == 2
+    assert max(jumps) < client
+    seen: Seen = {}
+    for number, row in enumerate(wanted):
+        seen.setdefault(row.menu, []).append({**row.attributes, ".id": f"*{number:X}", "comment": row.comment})
+    gone = [one.row_id for one in removal_changes(seen, menus(wanted)) if isinstance(one, Remove)]
+    assert gone.index(f"*{client:X}") < min(gone.index(f"*{jump:X}") for jump in jumps)
+
+
+def test_power_is_taken_only_from_a_port_that_can_send_it() -> None:
+    """An RB2011 sends it out of ether10 alone: the word means nothing to its other ports."""
+    wanted = wish(site({"path.lte.interface": "ether5"}), board(DIALECTS["7.22"]))
+    for poe, count in ((("ether10",), 0), ((), 0), (("ether5", "ether10"), 1)):
+        found = settings(wanted, DIALECTS["7.22"], poe=poe)
+        assert sum(one.attribute == "poe-out" for one in found) == count
+
+
 @pytest.mark.parametrize("version", list(DIALECTS))
 def test_the_job_that_moves_phones_goes_first_of_all(version: str) -> None:
     seen = seen_of(case_of(f"provisioned-{version}"))
-    order = list(dict.fromkeys([*OCCASIONAL, *(row.menu for row in rows(version))]))
-    first = removal_changes(seen, order)[0]
+    first = removal_changes(seen, menus(rows(version)))[0]
     assert isinstance(first, Remove)
     assert first.menu == "/system/scheduler"
 
@@ -253,6 +287,13 @@ def test_a_script_is_put_beside_the_owners_and_leaves_it_as_it_is_then() -> None
         [Set(client.menu, "*1", {"script": ":log info 3\n:log info 4"})], []
     )
     assert adopting({client: ("*1", "")})[0].after[0].attributes["script"].startswith("# edgeagent: from here")
+
+
+def test_our_part_of_a_script_goes_whatever_is_remembered() -> None:
+    client = Setting("/ip/dhcp-client", "ether1", "script", ":log info 2", by="interface", beside=True)
+    put = client.wanted(":log info 1")
+    assert giving_back({client: ("*1", put)}, {}) == Changes([Set(client.menu, "*1", {"script": ":log info 1"})], [])
+    assert giving_back({client: ("*1", ":log info 1")}, {}) == NONE
 
 
 def test_discovery_is_only_kept_off_backups_where_it_goes_everywhere() -> None:

@@ -154,6 +154,68 @@ def test_all_that_stands_in_the_way_is_named_at_once_and_nothing_is_changed(tmp_
     run(test)
 
 
+MEMORY = ("/system/resource", "free-memory")
+
+
+@pytest.mark.parametrize(
+    ("profile", "free_bytes", "memory_bytes", "why"),
+    [
+        ("hap-ac2", 200_000, 2_000_000, ""),  # the files go to memory there: 1 MiB of flash is not asked for
+        ("hap-ac2", 50_000, 2_000_000, "free-hdd-space is 48 KiB; expected 64 KiB"),
+        ("hap-ac2", 200_000, 900_000, "free-memory is 878 KiB; expected 1024 KiB"),
+        ("rb2011", 200_000, 2_000_000, "free-hdd-space is 195 KiB; expected 1024 KiB"),
+        ("rb2011", 2_000_000, 900_000, ""),
+    ],
+)
+def test_space_is_asked_for_where_the_files_go(
+    tmp_path: Path, profile: str, free_bytes: int, memory_bytes: int, why: str
+) -> None:
+    async def test() -> None:
+        async with place(tmp_path, "6.49", {}, profile=profile, free_bytes=free_bytes) as site:
+            menu, name = MEMORY
+            site.router.store._settings[menu][name] = str(memory_bytes)
+            done = await site.bootstrap()
+            assert (done.code, done.err.count("In the way:")) == ((2, 1) if why else (0, 0)), done.said
+            assert why in done.err
+
+    run(test, 60.0)
+
+
+def test_a_network_of_the_lan_at_the_modems_port_stands_in_the_way(tmp_path: Path) -> None:
+    async def test() -> None:
+        rules = bought("7.22")
+        rules["/ip/address"].append({"address": "192.168.88.20/24", "interface": "ether5"})
+        async with place(tmp_path, "7.22", rules) as site:
+            done = await site.bootstrap()
+            assert (done.code, done.err.count("In the way:")) == (2, 1), done.said
+            assert "192.168.88.20/24 on the backup's port ether5 (the modem's own network) overlaps" in done.err
+
+    run(test)
+
+
+def test_a_default_by_way_of_hosts_beyond_the_backup_and_halves_of_one_stand_in_the_way(tmp_path: Path) -> None:
+    """And one to nowhere does not, where no gateway of the backup is known."""
+
+    async def test() -> None:
+        rules = bought("7.22")
+        rules["/ip/address"] = [row for row in rules["/ip/address"] if row["interface"] != "ether5"]
+        rules["/ip/route"] += [
+            {"dst-address": "0.0.0.0/0", "gateway": "203.0.113.200", "distance": "9"},
+            {"dst-address": "203.0.113.200/32", "gateway": "ether5"},
+            {"dst-address": "128.0.0.0/1", "gateway": "ether5"},
+            {"dst-address": "0.0.0.0/0", "blackhole": "", "distance": "200"},
+        ]
+        async with place(tmp_path, "7.22", rules) as site:
+            text = site.site.read_text().replace('gateway = "198.51.100.1"', 'kind = "dhcp"')
+            site.site.write_text(text)
+            done = await site.bootstrap()
+            assert (done.code, done.err.count("In the way:")) == (2, 2), done.said
+            assert "the owner's route to 128.0.0.0/1 leads through the backup's port ether5" in done.err
+            assert "to 0.0.0.0/0 leads through the backup's port ether5 (gateway 203.0.113.200)" in done.err
+
+    run(test)
+
+
 @pytest.mark.parametrize("gateway", ["ether5", "198.51.100.1%ether5", "198.51.100.1"])
 def test_a_default_route_through_the_backup_is_known_by_port_gateway_and_subnet(tmp_path: Path, gateway: str) -> None:
     async def test() -> None:

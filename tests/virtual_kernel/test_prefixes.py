@@ -10,7 +10,7 @@ import pytest
 
 from edgeagent.routeros import sentences
 from edgeagent.routeros.diff import Add, Change, removal_changes
-from edgeagent.routeros.ruleset import OCCASIONAL
+from edgeagent.routeros.ruleset import menus
 from hil.virtual.addresses import ISP_GATEWAY, ROUTER_WAN
 from tests.virtual_kernel.bed import PHONE, WAN, Phone, Site
 from tests.virtual_kernel.test_native import rows
@@ -30,8 +30,8 @@ def added(site: Site) -> list[Change]:
 
 
 def removed(site: Site) -> list[Change]:
-    menus = list(dict.fromkeys([*OCCASIONAL, *(row.menu for row in rows(site.version))]))
-    return list(removal_changes({menu: site.rows(menu) for menu in menus}, menus))
+    order = menus(rows(site.version))
+    return list(removal_changes({menu: site.rows(menu) for menu in order}, order))
 
 
 def paths(site: Site, changes: Sequence[Change]) -> Iterator[tuple[str, str | None, str | None]]:

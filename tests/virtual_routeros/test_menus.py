@@ -251,6 +251,10 @@ def test_interfaces_show_the_same_in_both_menus() -> None:
         async with bench(profile="rb2011") as rig:
             client = await rig.client()
             await client.do("/interface/ethernet/set", "=.id=ether10", "=poe-out=off", "=comment=lte")
+            assert [row["name"] for row in await client.rows("/interface/ethernet/print") if "poe-out" in row] == [
+                "ether10"
+            ]
+            assert "poe-out" in await client.trap("/interface/ethernet/set", "=.id=ether9", "=poe-out=off")
             await client.do("/interface/disable", "=.id=ether10")
             (general,) = await client.rows("/interface/print", "?name=ether10")
             (ethernet,) = await client.rows("/interface/ethernet/print", "?name=ether10")

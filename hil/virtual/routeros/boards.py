@@ -34,6 +34,8 @@ class Board:
     storage_bytes: int
     free_bytes: int
     """Space for files once RouterOS itself is installed (as users report; the data sheets give only the whole)."""
+    poe_out: tuple[str, ...] = ()
+    """The ports that can send power; the others have no such property."""
     flash: bool = False
     """The root is a RAM disk, and files that shall outlive a reboot lie under ``flash/``."""
 
@@ -49,6 +51,7 @@ BOARDS: Final[Mapping[Profile, Board]] = {
         1,
         134_217_728,
         100_000_000,
+        poe_out=("ether10",),
     ),
     "hap-ac2": Board(
         tuple(f"ether{port}" for port in range(1, 6)),
@@ -80,7 +83,10 @@ def factory_rows(version: Version, profile: Profile) -> dict[str, list[Row]]:
     """The rows that exist on a board without configuration and cannot be removed, bridge excepted."""
     board = BOARDS[profile]
     rows: dict[str, list[Row]] = {
-        "/interface/ethernet": [_ethernet(name, number) for number, name in enumerate(board.ethernet, 1)],
+        "/interface/ethernet": [
+            _ethernet(name, number) | ({"poe-out": "auto-on"} if name in board.poe_out else {})
+            for number, name in enumerate(board.ethernet, 1)
+        ],
         "/interface": [
             {"name": name, "type": "wlan", "mtu": "1500", "mac-address": _mac(0x80 + number)}
             for number, name in enumerate(board.wireless)

@@ -16,7 +16,6 @@ from hil.virtual.routeros.values import Version
 BRIDGE: Final = "bridge"
 WAN_PORT: Final = "ether1"
 ADDRESS, NETWORK = "192.168.88.1", "192.168.88.0/24"
-POE_PORT: Final = {"rb2011": "ether10"}
 _SAYS: Final = {"comment": "defconf"}
 _KNOWN: Final = "established,related,untracked"
 # The addresses that the script's IPv6 firewall knows as bad.
@@ -65,8 +64,6 @@ def defconf(version: Version, profile: Profile) -> dict[str, Any]:
         "/tool/mac-server": only_lan,
         "/tool/mac-server/mac-winbox": only_lan,
     }
-    if profile in POE_PORT:
-        found["/interface/ethernet"] = [{"name": POE_PORT[profile], "poe-out": "auto-on"}]
     if version == "7.22":  # on 6 the package is off as it is sold
         found["/ipv6/firewall/address-list"] = [
             {"list": "bad_ipv6", "address": address, "comment": f"defconf: {what}"}

@@ -35,6 +35,7 @@ INTERFACE_VIEWS: Final[Mapping[str, str]] = {
 INTERFACE_SHARED: Final = ("name", "default-name", "comment", "disabled", "mtu", "l2mtu", "mac-address")
 ADDRESS_LIST: Final = "/ip/firewall/address-list"
 SERVICE_MENU: Final = "/ip/service"
+POE_OUT: Final = "poe-out"
 # What a backup leaves alone: it belongs to the board, or is gone after a reboot.
 _NOT_SAVED: Final = frozenset({FILE, "/ip/firewall/connection", "/log", "/system/history", "/system/package"})
 _INTERFACE_FAMILY: Final = (INTERFACES, *INTERFACE_VIEWS)
@@ -256,6 +257,8 @@ class Store:
         entries = [self.find(menu.path, reference) for reference in references]
         for entry in entries:
             self._refuse_dynamic(menu, entry, "change")
+            if POE_OUT in values and POE_OUT not in entry.values:
+                raise Trap(f"unknown parameter {POE_OUT}", 0)  # how a port without it says so is not known
             changed = {**entry.values, **values}
             lapse = self._take_lapse(menu, changed)
             changed.pop("dynamic", None)
