@@ -50,6 +50,7 @@ def test_bootstrap_opens_api_ssl_to_the_agent_and_nothing_else(version: Version,
                     assert why in await import_as(shell, text, "", "bootstrap.rsc")
                 assert {path: on.router.store.rows(path) for path in before} == before
             untouched = _services(on.router)
+            on.router.store.open_connection("api-ssl", "127.0.0.1", "127.0.0.3:50000")  # somebody tries it just now
             async with on.ssh() as shell:
                 assert (await import_as(shell, filled, "", "bootstrap.rsc")).endswith(GOOD)
                 assert on.router.store.names("/file") == {"cert_export_edgeagent.crt"}
