@@ -99,42 +99,45 @@ class Exits:
 
     def wide(self) -> Iterator[Mapping[str, str]]:
         """The rows that stand for a default or for a large part of one."""
-        for network, row in self.routes:
+        for number, (network, row) in enumerate(self.routes):
             wide = network.prefixlen <= WIDE_BITS and (network, self.port) not in self.near  # not a connected one
-            if wide and self._leads(row, ()):
+            if wide and self._leads(number):
                 yield row
 
-    def _leads(self, row: Mapping[str, str], asked: tuple[Mapping[str, str], ...]) -> bool:
-        return any(self._hop_leads(hop, (*asked, row)) for hop in re.split("[;,]", row.get("gateway", "")))
+    def _leads(self, number: int) -> bool:
+        """Whether a route does, by itself or by those that its next hops are found by; each is followed once."""
+        waiting, followed = [number], set[int]()
+        while waiting:
+            number = waiting.pop()
+            if number in followed:
+                continue
+            followed.add(number)
+            for hop in re.split("[;,]", self.routes[number][1].get("gateway", "")):
+                here, further = self._step(hop)
+                if here:
+                    return True
+                waiting += further
+        return False
 
-    def _hop_leads(self, hop: str, asked: tuple[Mapping[str, str], ...]) -> bool:
-        """One next hop: ``192.0.2.1``, ``ether5``, ``192.0.2.1%ether5``, each with ``@table`` on 7; empty where packets
-        go nowhere (blackhole).
+    def _step(self, hop: str) -> tuple[bool, list[int]]:
+        """Whether a next hop is at the port, and else the routes by which it is reached. It is ``192.0.2.1``,
+        ``ether5``, ``192.0.2.1%ether5``, each with ``@table`` on 7; empty where packets go nowhere (blackhole).
         """
         address, _, interface = hop.strip().partition("@")[0].partition("%")
-        if interface:
-            return interface == self.port
-        if not address:
-            return False
+        if not address or interface:
+            return interface == self.port, []
         if address in (self.port, self.gateway):
-            return True
+            return True, []
         try:
             host = IPv4Address(address)
         except ValueError:  # another port
-            return False
-        return self._host_leads(host, asked)
-
-    def _host_leads(self, host: IPv4Address, asked: tuple[Mapping[str, str], ...]) -> bool:
-        """By the narrowest that holds it: the network of a port, or other routes; each is followed once only."""
-        port = max(
-            ((network.prefixlen, where == self.port) for network, where in self.near if host in network),
-            default=(-1, False),
-        )
-        ways = [(network, row) for network, row in self.routes if host in network and row not in asked]
-        narrowest = max((network.prefixlen for network, _ in ways), default=-1)
-        if port[0] >= narrowest:
-            return port[1]
-        return any(self._leads(row, asked) for network, row in ways if network.prefixlen == narrowest)
+            return False, []
+        port = max(((network.prefixlen, at == self.port) for network, at in self.near if host in network), default=None)
+        ways = [(network.prefixlen, number) for number, (network, _) in enumerate(self.routes) if host in network]
+        narrowest = max((bits for bits, _ in ways), default=-1)
+        if port is not None and port[0] >= narrowest:
+            return port[1], []
+        return False, [number for bits, number in ways if bits == narrowest]
 
 
 NOWHERE = IPv4Network("255.255.255.255/32")  # stands for what is no network

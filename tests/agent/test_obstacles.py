@@ -114,6 +114,7 @@ def test_every_way_to_lead_everything_out_by_the_backup_is_known(routes: list[di
         [by("10.20.0.0/16", "198.51.100.1"), by("203.0.113.200/32", "ether5")],  # to one network
         [by("0.0.0.0/0", "203.0.113.200"), by("203.0.113.200/32", "192.0.2.1"), by("203.0.113.0/24", "ether5")],
         [by("0.0.0.0/0", "203.0.113.200"), by("203.0.113.200/32", "203.0.113.200")],  # round in a circle
+        [by("0.0.0.0/0", f"203.0.113.{host}") for host in range(100, 140)],  # each by all the others
         [by("0.0.0.0/0", ""), {"dst-address": "0.0.0.0/0", "type": "blackhole"}],  # to nowhere
         [{**by("10.0.0.0/8", "ether5"), "dynamic": "true"}],  # the network of the port itself
         [by("", "198.51.100.1"), by("::/0", "198.51.100.1"), by("0.0.0.0/0", ",;")],
