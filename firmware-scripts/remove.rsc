@@ -26,6 +26,11 @@
 /ip dhcp-client remove [find where comment~"^edgeagent:"]
 /ip firewall filter remove [find where comment~"^edgeagent:"]
 
+# What the rules, or an agent, have put into our lists for a time:
+:foreach edgeRow in=[/ip firewall address-list find where list~"^(edge-alive|edge-phones|edge-drill|edge-[a-z0-9]+-(site|phone))\$" and dynamic=yes] do={
+  :do { /ip firewall address-list remove $edgeRow } on-error={ }
+}
+
 # Adopted settings, while it is still known which ports were the backups':
 :foreach edgeList in=[/interface list find where comment~"^edgeagent:"] do={
   /ip firewall connection tracking set udp-timeout=10s

@@ -21,17 +21,17 @@ from edgeagent.config.redact import Redactor
 from edgeagent.config.site import DHCP, Site, load, resolved
 from edgeagent.core.facts import Instant
 from edgeagent.daemon import registrar, survey
-from edgeagent.daemon.memory import FLUSH_DUE, FORMER, NO, PROVISIONED, YES
+from edgeagent.daemon.memory import FLUSH_DUE, FORMER, NO, PROVISIONED, provisioned
 from edgeagent.daemon.survey import Survey
 from edgeagent.host import clock, secrets
 from edgeagent.host.ownership import hand_over
 from edgeagent.probes.errors import NameUnresolved
 from edgeagent.routeros import adopted, diff, meaning, obstacles, sentences
 from edgeagent.routeros.errors import RouterError, RouterProtocolError, RouterTrap
-from edgeagent.routeros.rows import NO_GATEWAY, TAG, Dialect, Row, Wish
+from edgeagent.routeros.rows import DEVICES, DRILL, NO_GATEWAY, TAG, Dialect, Row, Wish
 from edgeagent.routeros.ruleset import menus, ports
 from edgeagent.routeros.session import Session
-from edgeagent.routeros.values import same
+from edgeagent.routeros.values import row_id, same
 from edgeagent.store.errors import StoreUnavailable
 from edgeagent.store.exclusive import Exclusive
 from edgeagent.store.records import Record
@@ -125,6 +125,7 @@ async def _work(session: Session, site: Site, verb: str, connect: Connect) -> in
             await store.commit([], keep={PROVISIONED: NO})
             found = await survey.survey(session, site, dialect, known)
             await _remove(session, replace(found, settings={**found.settings, **left}), former)
+            await _remove_timed(session, site)
             # Given back: what holds from now on is the owner's, and no flow is bound to a line by rules of ours.
             await store.commit([], keep={FORMER: json.dumps(adopted.of_access(former)).encode(), FLUSH_DUE: b""})
             return 0
@@ -135,7 +136,10 @@ async def _work(session: Session, site: Site, verb: str, connect: Connect) -> in
             found = await survey.survey(session, site, dialect, known)
             return _show(found, due=bool(await store.kept(FLUSH_DUE)))
         await _give_back(session, store, left, former)
-        return await _apply(session, site, dialect, store, former, connect)
+        if not await _apply(session, site, dialect, store, former, connect):
+            return 2
+        await store.commit([], keep=provisioned(survey.approval_of(site, dialect, known)))
+        return 0
     finally:
         await turn.close()
         await store.close()
@@ -188,22 +192,21 @@ async def _hindered(session: Session, wish: Wish) -> bool:
 
 async def _apply(
     session: Session, site: Site, dialect: Dialect, store: Store, former: dict[str, str], connect: Connect
-) -> int:
-    """The ports of the backups first: what next hop they are given is known only then."""
+) -> bool:
+    """The ports of the backups first: what next hop they are given is known only then. Whether all could be done."""
     count = 0
     found = await survey.survey(session, site, dialect, await survey.board(session, site, dialect))
     if any(path.kind == DHCP for path in site.paths[1:]):
         count += await _make(session, store, _ports(found, dialect), former)
         told = await _told(session, store, site, dialect)
         if told is None:
-            return 2
+            return False
         found = told
     count += await _make(session, store, found, former)
     if await store.kept(FLUSH_DUE) and await _flush(connect, site.provider.voice):
         await store.commit([], keep={FLUSH_DUE: b""})
     print(texts.screen("applied", count=count))
-    await store.commit([], keep={PROVISIONED: YES})
-    return 0
+    return True
 
 
 async def _give_back(session: Session, store: Store, left: adopted.Found, former: dict[str, str]) -> None:
@@ -306,6 +309,15 @@ async def _remove(session: Session, found: Survey, former: dict[str, str]) -> No
     for setting, (_, value) in found.settings.items():
         if setting.key not in former and not setting.beside and same(setting.value, value):
             print(texts.screen("former unknown", setting=setting.key, value=value), file=sys.stderr)
+
+
+async def _remove_timed(session: Session, site: Site) -> None:
+    """What our rules, or an agent, have put into lists of ours for a time: a device learnt would stay for a week."""
+    for row in await session.send(sentences.leases_print([*site.settings().lists, DEVICES, DRILL])):
+        number = row_id(row)
+        if row.get("dynamic") == "true" and number is not None:
+            with contextlib.suppress(RouterTrap):  # it has lapsed
+                await session.send(sentences.leases_remove([number]))
 
 
 def _show(found: Survey, *, due: bool) -> int:

@@ -64,7 +64,11 @@ def _rows(rows: dict[str, Any] | None) -> list[str]:
         left = texts.screen("rows left") if one["left"] else ""
         found.append(texts.screen("rows differ", thing=one["thing"], kind=one["kind"], detail=detail, left=left))
     more = rows["differing"] - len(rows["found"])
-    return [*found, *([texts.screen("rows more", count=more)] if more > 0 else [])]
+    found += [texts.screen("rows more", count=more)] if more > 0 else []
+    things = rows["unapplied_things"]
+    found += [texts.screen("rows unapplied", thing=thing) for thing in things]
+    more = rows["unapplied"] - len(things)
+    return [*found, *([texts.screen("rows more unapplied", count=more)] if more > 0 else [])]
 
 
 def ask(path: str) -> dict[str, Any]:

@@ -155,13 +155,15 @@ class DriftSeen(Struct, frozen=True, tag=True):
     """All that differed when every row and adopted setting of ours was compared; told when it changes.
 
     ``provisioned``: whether the router is ours to put right; where it is not, nothing was compared. ``tried``: the
-    things that were written since the last time.
+    things that were written since the last time. ``unapplied``: things that are wanted otherwise than a person has had
+    applied, because site.toml, the program or what the router may do has changed since; none of them is a finding.
     """
 
     findings: tuple[Finding, ...]
     provisioned: bool
     at_s: float
     tried: tuple[str, ...] = ()
+    unapplied: tuple[str, ...] = ()
 
 
 class RouterReached(Struct, frozen=True, tag=True):

@@ -14,6 +14,7 @@ from edgeagent.core.facts import Instant
 
 SOON_S, LATER_S = 60.0, 900.0
 CARRIED_S = 300.0  # by then a new run has met every fault that still holds: it knows nothing when it begins
+UNLISTED = "router_version_unlisted"  # such a router is watched only
 FAULT_INCIDENT = "fault-"  # how the incidents of faults are told from failovers
 
 # Parts of the agent that tell of themselves (PartFailed, PartWorks).
@@ -49,9 +50,10 @@ CATALOGUE: dict[str, Fault] = {
         Fault("router_untrusted", "warning", SUPPORT, mail_after_s=SOON_S),
         Fault("router_policy_missing", "warning", SUPPORT, mail_after_s=SOON_S),
         Fault("router_refused", "warning", SUPPORT, visible_after_s=10.0),
-        Fault("router_version_unlisted", "warning", SUPPORT, mail_after_s=SOON_S),
+        Fault(UNLISTED, "warning", SUPPORT, mail_after_s=SOON_S),
         Fault("router_version_untested", "warning", SUPPORT, mail_after_s=None),
         Fault("router_unprovisioned", "warning", SUPPORT, mail_after_s=SOON_S),
+        Fault("router_rules_not_applied", "warning", SUPPORT),
         Fault("router_held_by_other", "warning", SUPPORT, visible_after_s=1.0, mail_after_s=SOON_S),
         Fault("router_rows_differ", "warning", SUPPORT, visible_after_s=15.0),
         Fault("router_rows_fought_over", "warning", SUPPORT, mail_after_s=SOON_S),

@@ -39,7 +39,7 @@ class Open(Struct, frozen=True):
 class GuardState(Struct, frozen=True):
     """``open``: what differs now, by thing. ``changed_s``: when each thing was found changed in the last ten minutes.
     ``left``: things that are no longer put right. ``righted``: what the last look showed to be right again, having been
-    written. ``provisioned`` is None until the router has been looked at.
+    written. ``provisioned`` is None until the router has been looked at. ``unapplied``: see rule 5.
     """
 
     provisioned: bool | None = None
@@ -50,6 +50,7 @@ class GuardState(Struct, frozen=True):
     righted: tuple[Finding, ...] = ()
     mended: int = 0
     mended_s: float | None = None
+    unapplied: tuple[str, ...] = ()
 
 
 def seen(state: GuardState, fact: DriftSeen, now_s: float) -> GuardState:
@@ -78,6 +79,7 @@ def seen(state: GuardState, fact: DriftSeen, now_s: float) -> GuardState:
         righted=righted,
         mended=state.mended + len(righted),
         mended_s=now_s if righted else state.mended_s,
+        unapplied=fact.unapplied[:THINGS_MAX],
     )
 
 

@@ -26,13 +26,15 @@ class Orders(Struct, frozen=True):
     ``leases``: exactly these timed entries, renewed while the order stands; None while we do not know what the router
     holds and have decided nothing.  ``probing``: one plan for each path.
     ``flows_every_s``: how often the voice rows are read. ``watch_rows``: whether the standing rows may be read and put
-    right now, or a switch is under way.
+    right now, or a switch is under way. ``keep_devices``: whether voice devices that the router has learnt may be
+    written down there.
     """
 
     leases: frozenset[Lease] | None
     probing: tuple[Probing, ...]
     flows_every_s: float
     watch_rows: bool = True
+    keep_devices: bool = False
 
 
 class MoveFlows(Struct, frozen=True, tag=True):

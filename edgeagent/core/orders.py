@@ -32,7 +32,9 @@ def leases(place: Place, settings: Settings, *, contradict: bool = False) -> fro
     return frozenset(held)
 
 
-def wanted(paths: Paths, place: Place, settings: Settings, now_s: float, *, lead: bool, contradict: bool) -> Orders:
+def wanted(
+    paths: Paths, place: Place, settings: Settings, now_s: float, *, lead: bool, contradict: bool, keep_devices: bool
+) -> Orders:
     """The orders for a place. Without ``lead`` the leases are left as the router holds them: they are unknown yet."""
     flows = settings.flows
     primary = paths[settings.primary.name]
@@ -45,6 +47,7 @@ def wanted(paths: Paths, place: Place, settings: Settings, now_s: float, *, lead
         probing=tuple(_probing(paths, place, path, settings, now_s) for path in settings.paths),
         flows_every_s=every_s,
         watch_rows=not detector.hurried(primary, settings.primary.probing) and now_s - place.since_s >= SWITCHING_S,
+        keep_devices=keep_devices,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-ALIVE_LIST = "edge-alive"  # holds the agent's own address while it lives
+ALIVE_LIST = "edge-alive"  # holds EVERYTHING, under the name of the agent that leads, while it lives
 EVERYTHING = "0.0.0.0/0"
 PRIMARY_TAG = "wan"
 
@@ -120,7 +120,7 @@ class Settings(Struct, frozen=True):
     """All of it. ``paths[0]`` is the primary, the others are backups in order of preference."""
 
     site: str
-    agent: str  # the agent's own LAN address, held in ``edge-alive``
+    agent: str  # the agent's own LAN address
     paths: tuple[PathSettings, ...]
     failback: FailbackSettings = FailbackSettings()
     flows: FlowSettings = FlowSettings()
@@ -131,6 +131,11 @@ class Settings(Struct, frozen=True):
     def primary(self) -> PathSettings:
         """The path that voice belongs on."""
         return self.paths[0]
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Every address list that leases are held in."""
+        return (ALIVE_LIST, *(name for path in self.paths for name in (path.site_list, path.phone_list)))
 
     def path(self, name: str) -> PathSettings:
         """The path of that name."""

@@ -67,6 +67,8 @@ def _rows(guard: GuardState, now: Instant) -> dict[str, Any]:
         "led_by": guard.other or None,
         "differing": len(guard.open),
         "found": found,
+        "unapplied": len(guard.unapplied),
+        "unapplied_things": list(guard.unapplied[:FINDINGS_MAX]),
         "mended": guard.mended,
         "mended_ago_s": None if guard.mended_s is None else _ago(guard.mended_s, now),
     }

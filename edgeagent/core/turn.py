@@ -183,6 +183,7 @@ def turn(state: State, facts: tuple[Fact, ...], now: Instant, settings: Settings
             now.mono_s,
             lead=(state.leases_known or decided) and not state.guard.other,
             contradict=_contradicting(state, place, settings, now.mono_s),
+            keep_devices=_keep_devices(state),
         ),
         intents=() if state.guard.other else (*due, *moves),
         transitions=_transitions(before, state),
@@ -296,6 +297,12 @@ def _judged(state: State, settings: Settings, now_s: float) -> State:
     return replace(state, paths=paths)
 
 
+def _keep_devices(state: State) -> bool:
+    """Whoever only watches writes nothing (clause P7), and a router without our rules has no use for it (clause P4)."""
+    ours = state.leases_known and not state.guard.other and state.guard.provisioned is True
+    return ours and faults.UNLISTED not in state.troubles.values()
+
+
 def _contradicting(state: State, place: Place, settings: Settings, now_s: float) -> bool:
     window = state.paths[settings.primary.name].window
     return native.standing(state.contradict_until_s, place, window, now_s)
@@ -382,6 +389,7 @@ def _conditions(state: State, settings: Settings, now_s: float) -> frozenset[str
         "probes_not_sent": window.not_sent(primary.window, BLIND_ROUNDS),
         "canaries_silent": native.silent(primary.window, settings.primary, now_s),
         "router_unprovisioned": state.guard.provisioned is False,
+        "router_rules_not_applied": bool(state.guard.unapplied),
         "router_held_by_other": bool(state.guard.other),
         "router_rows_differ": bool(state.guard.open.keys() - state.guard.left),
         "router_rows_fought_over": bool(state.guard.left),

@@ -8,7 +8,8 @@ long. So each device is written down once, as a row of ours, and taken out when 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager
 
 from edgeagent.core.facts import Flow
 from edgeagent.routeros import flows, sentences
@@ -25,11 +26,15 @@ TABLE_S = 15.0  # reading a large table takes a small router seconds
 class Devices:
     """When each device was last known to be answered, by address, on the clock ``now``, s; a restart starts anew.
 
-    ``names``: the names that devices ask for are redirected on a backup.
+    ``names``: the names that devices ask for are redirected on a backup. ``alone``: whether something may be written
+    within, because no person is at it and nobody has taken our rules away.
     """
 
-    def __init__(self, now: Callable[[], float], *, names: bool) -> None:
+    def __init__(
+        self, now: Callable[[], float], alone: Callable[[], AbstractAsyncContextManager[bool]], *, names: bool
+    ) -> None:
         self.now = now
+        self.alone = alone
         self.names = names
         self.answered_s: dict[str, float] = {}
 
@@ -52,15 +57,21 @@ class Devices:
             elif row.get("comment") == device_comment(address):
                 written[address] = number
         fresh = [address for address in learnt if address not in written][: max(0, DEVICES_MAX - len(written))]
-        for address in fresh:
-            await self._write_down(session, address, learnt[address])
-        written |= dict.fromkeys(fresh, "")
+        self._age(learnt, [*written, *fresh])
+        old = [number for address, number in written.items() if self.now() - self.answered_s[address] > FORGOTTEN_S]
+        if not (fresh or old):
+            return
+        async with self.alone() as may_write:
+            if may_write:
+                await self._write(session, {address: learnt[address] for address in fresh}, old)
+
+    async def _write(self, session: Session, fresh: dict[str, str], old: list[str]) -> None:
+        for address, number in fresh.items():
+            await self._write_down(session, address, number)
         if fresh and self.names:
             await self._forget_questions(session, fresh)
-        self._age(learnt, written)
-        for address, number in written.items():
-            if number and self.now() - self.answered_s[address] > FORGOTTEN_S:
-                await session.send(sentences.device_remove(number))
+        for number in old:
+            await session.send(sentences.device_remove(number))
 
     def _age(self, learnt: Iterable[str], written: Iterable[str]) -> None:
         now_s = self.now()
@@ -68,7 +79,7 @@ class Devices:
         self.answered_s |= dict.fromkeys(self.answered_s.keys() & set(learnt), now_s)
 
     @staticmethod
-    async def _forget_questions(session: Session, devices: list[str]) -> None:
+    async def _forget_questions(session: Session, devices: Collection[str]) -> None:
         """A device asks before it is known, and may go on asking in that row for ever, past the redirection."""
         rows = await session.send(sentences.questions_print(), deadline_s=TABLE_S)
         for number in flows.questions(rows, devices):

@@ -363,7 +363,7 @@ class Loop:
     def _act(self, result: Turn) -> None:
         self.actuator.order(result.orders.leases)
         self.actuator.move(result.intents)
-        self.router.order(result.orders.flows_every_s)
+        self.router.order(result.orders.flows_every_s, keep_devices=result.orders.keep_devices)
         self.watch(result.orders.watch_rows)
         if result.mend:
             self.mend(result.mend)

@@ -239,14 +239,18 @@ class RouterPoller:
         self.now = now
         self.table_s = table_s
         self.every_s = 10.0
+        self.keep_devices = False
         self.changed = asyncio.Event()
         if rows is not None:
             rows.wake = self.changed.set
         self.links: dict[str, bool] = {}
         self.udp_timeout_s: float | None = None
 
-    def order(self, flows_every_s: float) -> None:
-        """Read the voice rows so often from now on."""
+    def order(self, flows_every_s: float, *, keep_devices: bool = False) -> None:
+        """Read the voice rows so often from now on; write voice devices down, or do not."""
+        if keep_devices and not self.keep_devices:
+            self.changed.set()
+        self.keep_devices = keep_devices
         if flows_every_s != self.every_s:
             self.every_s = flows_every_s
             self.changed.set()
@@ -262,13 +266,14 @@ class RouterPoller:
             await session.close()
 
     async def _read_forever(self, session: Session) -> None:
-        read_s = links_s = uplinks_s = float("-inf")
+        read_s = links_s = uplinks_s = devices_s = float("-inf")
         while True:
             if self.now() - uplinks_s >= UPLINKS_EVERY_S:
                 uplinks_s = self.now()
                 await self._read_uplinks(session)
-                if self.devices is not None:
-                    await self.devices.refresh(session)
+            if self.devices is not None and self.keep_devices and self.now() - devices_s >= UPLINKS_EVERY_S:
+                devices_s = self.now()
+                await self.devices.refresh(session)
             if self.now() - links_s >= LINKS_EVERY_S:
                 links_s = self.now()
                 await self._read_links(session)
@@ -279,6 +284,8 @@ class RouterPoller:
                 await self.rows.step(session)  # after all that is due: it may take a while until all rows are read
             self.changed.clear()
             due_s = min(read_s + self.every_s, links_s + LINKS_EVERY_S, uplinks_s + UPLINKS_EVERY_S)
+            if self.devices is not None and self.keep_devices:
+                due_s = min(due_s, devices_s + UPLINKS_EVERY_S)
             due_s = due_s if self.rows is None else min(due_s, self.rows.due_s())
             try:
                 async with asyncio.timeout(max(0.0, due_s - self.now())):

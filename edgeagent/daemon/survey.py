@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from edgeagent import texts
 from edgeagent.config.site import PPPOE, STATIC, PathConfig, Site
-from edgeagent.routeros import adopted, obstacles, plain, sentences, uplinks, versions
+from edgeagent.routeros import adopted, approval, obstacles, plain, sentences, uplinks, versions
 from edgeagent.routeros.adopted import Setting
+from edgeagent.routeros.approval import Agreed, Approval
 from edgeagent.routeros.dialect_v6 import DialectV6
 from edgeagent.routeros.dialect_v7 import DialectV7
 from edgeagent.routeros.errors import RouterProtocolError, RouterTrap
@@ -121,9 +122,7 @@ def wish(site: Site, known: Board) -> Wish:
         )
         for index, path in enumerate(site.paths)
     )
-    hosts = {site.provider.registrar, site.mail.server}.union(*(path.targets for path in site.paths))
-    if site.provider.registrar_name:  # asked for by whichever path carries voice
-        hosts.update(site.voice.resolvers)
+    hosts = {site.provider.registrar, *_other_hosts(site)}
     return Wish(
         lan_interface=site.router.lan_interface,
         alias_address=site.router.alias_address,
@@ -142,6 +141,38 @@ def wish(site: Site, known: Board) -> Wish:
         mail_port=site.mail.port,
         sip_ports=tuple(sorted({5060, 5061, site.provider.registrar_port})),
     )
+
+
+def _other_hosts(site: Site) -> set[str]:
+    """Whom the agent speaks to besides the registrar."""
+    found = {host for path in site.paths for host in path.targets} - {site.provider.registrar}
+    if site.provider.registrar_name:  # asked for by whichever path carries voice
+        found.update(site.voice.resolvers)
+    return found | {site.mail.server}
+
+
+def approval_of(site: Site, dialect: Dialect, known: Board) -> Approval:
+    """What a person approves who has these rules applied: nothing in it that the router, or we, have only learnt."""
+    learnt = replace(
+        known,
+        next_hops={
+            path.name: _next_hop(path, []) if path.kind in (STATIC, PPPOE) else f"told on {path.interface}"
+            for path in site.paths
+        },
+        addresses={path.name: f"held on {path.interface}" for path in site.paths},
+    )
+    wanted = wish(site, learnt)
+    if site.provider.registrar_name:
+        wanted = replace(wanted, agent_hosts=(site.provider.registrar_name, *sorted(_other_hosts(site))))
+    return approval.of(build(wanted, dialect), adopted.settings(wanted, dialect, poe=known.poe))
+
+
+def agreed(approved: Approval | None, today: Approval, site: Site, found: Survey) -> Agreed:
+    """What of the survey may be put right, because it is wanted ``today`` as it was approved."""
+    provider, by_name = site.provider, {}
+    if provider.registrar_name and approval.host(provider.registrar) not in today.rows:
+        by_name = {approval.host(provider.registrar): approval.host(provider.registrar_name)}
+    return approval.agreed(approved, today, found.wanted, found.seen, found.settings, by_name)
 
 
 class Question(Struct, frozen=True):
@@ -163,8 +194,10 @@ def questions(site: Site, dialect: Dialect, known: Board, *, narrow: bool = Fals
     fields = {menu: set(names) for menu, names in _row_fields(site, dialect, known).items()}
     for setting in _settings(site, dialect, known):
         fields.setdefault(setting.menu, {".id", "comment"}).update((setting.by, setting.attribute))
-    fields.setdefault("/ip/address", set()).update(uplinks.FIELDS)
-    fields.setdefault("/ip/dhcp-client", set()).update(uplinks.CLIENT_FIELDS)
+    # These last: where a line is given another next hop while we read, our rows may be older than what they are
+    # compared with, and are written as the router itself has just written them. Else they would be put back.
+    for menu, more in (("/ip/address", uplinks.FIELDS), ("/ip/dhcp-client", uplinks.CLIENT_FIELDS)):
+        fields[menu] = fields.pop(menu, set()) | set(more)
     lists = sentences.any_of("list", OUR_LISTS) if narrow else []
     return [
         Question(menu, tuple(sorted(names)), tuple(lists) if menu == sentences.LISTS else ())

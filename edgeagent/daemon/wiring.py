@@ -18,7 +18,6 @@ from edgeagent.core.detector import UP
 from edgeagent.core.facts import Fact, Instant, PartFailed, PartWorks
 from edgeagent.core.failover import HOME
 from edgeagent.core.intents import Notify
-from edgeagent.core.settings import ALIVE_LIST
 from edgeagent.daemon import postman, registrar
 from edgeagent.daemon.actuator import Actuator
 from edgeagent.daemon.control import StatusSocket
@@ -72,13 +71,12 @@ class Daemon:
         marks = (*(f"edge-{tag}" for tag in tags), *sorted(media_marks))
         moved = (*marks, DNS_MARK) if site.voice.resolvers else marks  # a query goes with the phone that asks
         settings = site.settings()
-        lists = (ALIVE_LIST, *(name for path in settings.paths for name in (path.site_list, path.phone_list)))
         self.actuator = Actuator(
-            self.open_session, site.paths, lists, moved, media_marks, site.id, self.tell, clock.mono_s
+            self.open_session, site.paths, settings.lists, moved, media_marks, site.id, self.tell, clock.mono_s
         )
-        self.rows = RowsWatch(
-            site, Memory(lambda: self.loop.store, site.state_folder, instant), self.tell, clock.mono_s
-        )
+        memory = Memory(lambda: self.loop.store, site.state_folder, instant)
+        self.rows = RowsWatch(site, memory, self.tell, clock.mono_s)
+        devices = Devices(clock.mono_s, memory.alone, names=bool(site.voice.resolvers))
         self.router = RouterPoller(
             self.open_session,
             site.paths,
@@ -86,7 +84,7 @@ class Daemon:
             media_marks,
             self.tell,
             clock.mono_s,
-            devices=None if site.voice.lans else Devices(clock.mono_s, names=bool(site.voice.resolvers)),
+            devices=None if site.voice.lans else devices,
             rows=self.rows,
         )
         self.pollers: dict[str, PathPoller] = {}

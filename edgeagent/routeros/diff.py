@@ -15,8 +15,7 @@ from edgeagent.core.settings import ALIVE_LIST, PRIMARY_TAG
 from edgeagent.routeros import plain
 from edgeagent.routeros.fallback import CANARY, NATIVE
 from edgeagent.routeros.rows import TAG, Row, device_comment
-from edgeagent.routeros.ruleset import ORDERED, REMOVED_FIRST, REMOVED_LAST, TABLES
-from edgeagent.routeros.steering import LEARN
+from edgeagent.routeros.ruleset import ORDERED, REMOVED_FIRST, REMOVED_LAST, TABLES, learns
 from edgeagent.routeros.values import same
 
 Seen = Mapping[str, str]
@@ -214,7 +213,7 @@ def _leftovers(wanted: Sequence[Row], seen: Mapping[str, Sequence[Seen]]) -> lis
     Voice devices that were learnt are wanted as long as any are learnt.
     """
     keep = {(row.menu, row.comment) for row in wanted}
-    learning = any(row.name.startswith(LEARN) for row in wanted)
+    learning = learns(wanted)
     found: list[tuple[str, Seen]] = []
     for menu, rows in seen.items():
         taken: set[str] = set()

@@ -48,8 +48,10 @@ class Difference(Struct, frozen=True):
     former: Mapping[str, str]
 
 
-def difference(wanted: Sequence[Row], seen: Seen, settings: adopted.Found) -> Difference:
-    """All of it; one finding for each thing."""
+def difference(
+    wanted: Sequence[Row], seen: Seen, settings: adopted.Found, apart: Collection[str] = frozenset()
+) -> Difference:
+    """All of it; one finding for each thing. Of the rows ``apart`` nothing is told, and nothing is done about them."""
     adopting, former = adopted.adopting(settings)
     by_change = {
         (change.menu, change.row_id, *change.attributes): (setting, value)
@@ -63,12 +65,15 @@ def difference(wanted: Sequence[Row], seen: Seen, settings: adopted.Found) -> Di
         setting = None
         if isinstance(change, Set):
             setting = by_change.get((change.menu, change.row_id, *change.attributes))
+        if setting is None and thing_of(change.menu, _comment(change, seen)) in apart:
+            continue
         one = _of_setting(change, *setting) if setting and isinstance(change, Set) else _of_row(change, seen, names)
         found.setdefault(one.thing, replace(one, blinds=one.thing.startswith(PROBING)))
         steps.append(Step(one.thing, change))
     if wanted and not holds_rows(seen):
         gone = Finding(EVERYTHING, GONE, "rows", "0", str(len(wanted)), blinds=True)
-        return Difference((gone,), tuple(Step(EVERYTHING, step.change) for step in steps), former)
+        # A part of the rules may be worse than none: that which keeps other traffic off a backup may not be among them.
+        return Difference((gone,), () if apart else tuple(Step(EVERYTHING, step.change) for step in steps), former)
     return Difference(tuple(found.values()), tuple(steps), former)
 
 
@@ -78,9 +83,36 @@ def holds_rows(seen: Seen) -> bool:
     return any(one.startswith(TAG) and not one.startswith(device_comment("")) for one in comments)
 
 
+def moved(findings: Sequence[Finding], to: str, former: Collection[str]) -> tuple[Finding, ...]:
+    """The same, those marked that nobody's hand has made: the thing ``to`` is wanted in place of one of ``former``."""
+    left = {one.thing for one in findings if one.kind == UNKNOWN and one.thing in former}
+    by_us = {*left, to} if left else left
+    return tuple(replace(one, by_us=one.by_us or one.thing in by_us) for one in findings)
+
+
 def outdated(findings: Sequence[Finding], before: Collection[str]) -> tuple[Finding, ...]:
     """The same, those marked that nobody's hand has made: by what was wanted ``before``, such things were right."""
     return tuple(replace(one, by_us=one.thing not in before) for one in findings)
+
+
+def thing_of(menu: str, comment: str) -> str:
+    """What a row of ours is called wherever it is told of."""
+    return f"{menu} {short(comment.removeprefix(TAG))}"
+
+
+def order_of(menu: str) -> str:
+    """What the order of our rows in a menu is called."""
+    return f"{menu} order"
+
+
+def _comment(change: Change, seen: Seen) -> str:
+    if isinstance(change, Add):
+        return change.attributes["comment"]
+    return _row(change, seen).get("comment", "")
+
+
+def _row(change: Set | Unset | Move | Remove, seen: Seen) -> Mapping[str, str]:
+    return next((row for row in seen.get(change.menu, ()) if row.get(".id") == change.row_id), {})
 
 
 def _of_setting(change: Set, setting: Setting, value: str) -> Finding:
@@ -90,14 +122,14 @@ def _of_setting(change: Set, setting: Setting, value: str) -> Finding:
 
 def _of_row(change: Change, seen: Seen, names: Collection[tuple[str, str]]) -> Finding:
     menu = change.menu
+    comment = _comment(change, seen)
+    thing = thing_of(menu, comment)
     if isinstance(change, Add):
-        return Finding(f"{menu} {change.attributes['comment'].removeprefix(TAG)}", DELETED)
-    row = next((row for row in seen.get(menu, ()) if row.get(".id") == change.row_id), {})
-    comment = row.get("comment", "")
-    thing = f"{menu} {short(comment.removeprefix(TAG))}"
+        return Finding(thing, DELETED)
+    row = _row(change, seen)
     match change:
         case Move():
-            return Finding(f"{menu} order", REORDERED, "", *_first_out_of_place(seen[menu], comment))
+            return Finding(order_of(menu), REORDERED, "", *_first_out_of_place(seen[menu], comment))
         case Remove():
             return Finding(thing, DUPLICATED if (menu, comment) in names else UNKNOWN)
         case Unset():

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeagent.core.settings import PRIMARY_TAG
+from edgeagent.core.settings import ALIVE_LIST, PRIMARY_TAG
 from edgeagent.routeros import adopted, fallback, scripts
 from edgeagent.routeros.console import OURS, file, path, remark, standing, text, value
 from edgeagent.routeros.dialect_v6 import DialectV6
 from edgeagent.routeros.render import Say
-from edgeagent.routeros.rows import TAG
+from edgeagent.routeros.rows import DEVICES, DRILL, TAG
 from edgeagent.routeros.ruleset import BACKUPS, IPV6, REMOVED_FIRST, REMOVED_LAST, TABLES
 
 _FACTORY = {"udp-timeout": "10s", "udp-stream-timeout": "3m", "disabled": "no"}  # of adopted.EVERYWHERE
@@ -28,6 +28,7 @@ def removal(menus: Sequence[str], say: Say) -> str:
     gone: dict[str, list[str]] = {"first gone": [_gone(menu) for menu in REMOVED_FIRST], "rows gone": []}
     for menu in middle:
         gone["rows gone"] += _routes_gone(say) if menu == "/ip/route" else [_gone(menu)]
+    gone["timed gone"] = [_timed_gone()]
     gone["settings back"] = _settings_back()
     gone["last gone"] = [_gone(menu) for menu in (*REMOVED_LAST, TABLES)]
     return file(say("removal"), [(say(code), lines) for code, lines in gone.items()])
@@ -59,6 +60,18 @@ def _routes_gone(say: Say) -> list[str]:
     others = f"{OURS} and !(comment~{elsewhere})"
     wheres = [others, *(f"comment~{text(f'^{TAG}{name}')}" for name in later)]
     return [remark(say("routes gone")), *(f"/ip route remove [find where {where}]" for where in wheres)]
+
+
+def _timed_gone() -> str:
+    """Each by itself: one may lapse meanwhile. Without our rules nothing is learnt any more."""
+    lists = text(f"^({ALIVE_LIST}|{DEVICES}|{DRILL}|edge-[a-z0-9]+-(site|phone))$")
+    return "\n".join(
+        [
+            f":foreach edgeRow in=[/ip firewall address-list find where list~{lists} and dynamic=yes] do={{",
+            "  :do { /ip firewall address-list remove $edgeRow } on-error={ }",
+            "}",
+        ]
+    )
 
 
 def _settings_back() -> list[str]:

@@ -56,6 +56,11 @@ def menus(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys([*(row.menu for row in rows), *OCCASIONAL]))
 
 
+def learns(rows: Iterable[Row]) -> bool:
+    """Whether these rules learn the voice devices; those are then wanted as long as they are known."""
+    return any(row.name.startswith(steering.LEARN) for row in rows)
+
+
 def ports(wish: Wish, dialect: Dialect) -> list[Row]:
     """The ports of the backups: an address by DHCP without a default route or name servers, and a list of them.
 

@@ -212,6 +212,15 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "Run edgeagent provision --plan, then --apply.",
         "support",
     ),
+    "router_rules_not_applied": (
+        "Other rules are wanted in the router than edgeagent provision --apply has put there: site.toml, the program "
+        "or what the router can do has changed since. What is wanted otherwise is left as it is.",
+        "The other rules hold as they were applied. What has changed has no effect yet: phones, servers and lines that "
+        "it is about might not survive an outage.",
+        "edgeagent status tells what it is about. Run edgeagent provision --plan, then --apply. Where that was done "
+        "with the new site.toml already, restart the agent.",
+        "support",
+    ),
     "router_held_by_other": (
         "Another agent leads at this router. This one only watches and changes nothing.",
         "None: the other agent moves them.",
@@ -373,6 +382,8 @@ SCREENS: dict[str, str] = {
     "rows detail": " ({attribute}: {was}, wanted {wanted})",
     "rows left": "; left as it is",
     "rows more": "  and {count} more that differ",
+    "rows unapplied": "  {thing}: wanted otherwise than was applied; left as it is",
+    "rows more unapplied": "  and {count} more that were not applied",
     "watch line": "{at_s:7.1f} s  {text}",
     "watch event failover": "failover to {path}",
     "watch event returning": "returning to primary: {waiting} phones go one by one, each when it costs no call",
@@ -774,6 +785,7 @@ Upload it and give: /import file-name=remove.rsc""",
     "first gone": "First what moves phones by itself:",
     "rows gone": "Then all else, in the reverse of the order in which it was made:",
     "routes gone": "Routes so that voice is never on the backup meanwhile:",
+    "timed gone": "What the rules, or an agent, have put into our lists for a time:",
     "settings back": "Adopted settings, while it is still known which ports were the backups':",
     "last gone": "What the others stood on:",
     "flows": "Flows that were fasttracked or unmarked before the rules stood would go on as before:",

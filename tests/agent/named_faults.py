@@ -57,8 +57,12 @@ def untested_version(on: Rig, _folder: Path, text: str) -> str:
     return text
 
 
+def further_prefix(_on: Rig, _folder: Path, text: str) -> str:
+    return text.replace("[provider]\n", '[provider]\nfurther_prefixes = ["203.0.113.128/25"]\n')
+
+
 def no_alias(_on: Rig, _folder: Path, text: str) -> str:
-    return text.replace("127.9.9", "192.0.2")
+    return text.replace("127.9.9", "198.18.9")
 
 
 def no_disk(_on: Rig, folder: Path, text: str) -> str:
@@ -74,6 +78,7 @@ SPOILERS: dict[str, Spoil] = {
     "router_policy_missing": lost_policy,
     "router_version_unlisted": unlisted_version,
     "router_version_untested": untested_version,
+    "router_rules_not_applied": further_prefix,
     "alias_missing": no_alias,
     "store_failed": no_disk,
     "none": lambda _on, _folder, text: text,
@@ -103,6 +108,8 @@ async def main(code: str, folder: Path) -> dict[str, Any]:
         site = write_site(folder, GOOD.replace("port = 8729", f"port = {on.port}"))
         await provisioned(load(site), "apply")
         site.write_text(SPOILERS[code](on, folder, site.read_text()))
+        if code == "alias_missing":  # other addresses mean other rules
+            await provisioned(load(site), "apply")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "edgeagent", "--site", str(site), "run", stderr=asyncio.subprocess.PIPE
         )

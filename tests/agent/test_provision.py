@@ -531,7 +531,7 @@ def test_a_store_that_cannot_be_used_stops_before_the_first_change_clause_c3(tmp
     run(test)
 
 
-def test_leases_of_a_running_agent_are_neither_wanted_nor_removed(tmp_path: Path) -> None:
+def test_leases_of_a_running_agent_stay_until_all_of_ours_goes(tmp_path: Path) -> None:
     async def test() -> None:
         async with rig(tmp_path) as on:
             site = site_at(tmp_path, on.port)
@@ -540,7 +540,7 @@ def test_leases_of_a_running_agent_are_neither_wanted_nor_removed(tmp_path: Path
             await provisioned(site, "apply")
             assert on.leases() == {("edge-lte-site", "0.0.0.0/0")}
             await provisioned(site, "remove")
-            assert on.leases() == {("edge-lte-site", "0.0.0.0/0")}
+            assert on.leases() == set()
 
     run(test)
 

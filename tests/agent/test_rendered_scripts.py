@@ -125,6 +125,26 @@ def test_rows_go_in_the_order_in_which_the_agent_takes_them_away(version: Versio
     assert set(ranks) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_removal_takes_what_was_put_into_our_lists_for_a_time_clause_p4(version: Version, tmp_path: Path) -> None:
+    lists = "/ip/firewall/address-list"
+    ours = ("edge-alive", "edge-phones", "edge-drill", "edge-lte-site", "edge-wan-phone")
+    owners = ("edge-owner", "wedge-alive", "edge-phones-2", "edge-site")
+
+    async def test() -> None:
+        async with rig(tmp_path, version, "hap-ac2") as on:
+            assert (await imported(on, script("hap-ac2", version))).endswith(GOOD)
+            for name in (*ours, *owners):
+                words = [f"{lists}/add", f"=list={name}", "=address=192.168.88.11", "=timeout=7d"]
+                await on.router.store.sentence(words)
+            await on.router.store.sentence([f"{lists}/add", "=list=edge-phones", "=address=192.168.88.12"])
+            assert (await imported(on, (FOLDER / "remove.rsc").read_text())).endswith(GOOD)
+            left = [(row["list"], row["address"]) for row in on.router.store.rows(lists)]
+            assert left == [*((name, "192.168.88.11") for name in owners), ("edge-phones", "192.168.88.12")]
+
+    run(test, LIMIT_S)
+
+
 FLOWS: list[Row] = [
     {"protocol": "udp", "connection-mark": "edge-wan", "reply-dst-address": "198.51.100.2:5060"},
     {"protocol": "udp", "connection-mark": "edge-wan", "reply-dst-address": "192.0.2.2:5062"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeagent.core import guard
-from edgeagent.core.facts import DriftSeen, Finding, Instant, Lease, LeasesSeen, LedBy
+from edgeagent.core.facts import DriftSeen, Finding, Instant, Lease, LeasesSeen, LedBy, PartFailed
 from edgeagent.core.guard import GuardState
 from edgeagent.core.notices import ROWS_TOLD
 from edgeagent.core.status import FINDINGS_MAX, document
@@ -175,6 +175,55 @@ def test_a_router_that_is_not_provisioned_is_named_and_left_alone() -> None:
     assert site.state.faults.raised == {"router_unprovisioned"}
     see(site)
     assert not site.state.faults.raised
+
+
+def not_applied(site: Site, *things: str, findings: tuple[Finding, ...] = ()) -> tuple[str, ...]:
+    return site.tell(DriftSeen(findings, True, site.now_s, unapplied=things)).mend
+
+
+def test_what_was_not_applied_is_a_fault_and_no_edit_clause_n6() -> None:
+    site = ready()
+    assert not_applied(site, B.thing, findings=(A,)) == (A.thing,), "an edit of what was applied is put right"
+    assert site.state.faults.raised == {"router_rules_not_applied"}
+    not_applied(site, B.thing)
+    shown = document(site.state, _now(site), site.settings)["rows"]
+    assert (shown["unapplied"], shown["unapplied_things"], shown["differing"]) == (1, [B.thing], 0)
+    site.run(1000.0)
+    assert [told.data["code"] for _, told in site.told if told.kind == "fault"] == ["router_rules_not_applied"]
+    assert not site.state.guard.changed_s.get(B.thing)
+    not_applied(site)
+    assert not site.state.faults.raised
+    assert [told.kind for _, told in site.told][-1] == "cleared"
+
+
+def test_of_many_things_not_applied_some_are_kept_clause_c5() -> None:
+    site = ready()
+    not_applied(site, *(f"/ip/route {number}" for number in range(1000)))
+    assert len(site.state.guard.unapplied) == guard.THINGS_MAX
+    shown = document(site.state, _now(site), site.settings)["rows"]
+    assert (shown["unapplied"], len(shown["unapplied_things"])) == (guard.THINGS_MAX, FINDINGS_MAX)
+
+
+def test_devices_are_written_down_where_we_lead_and_our_rules_stand_clauses_p4_p7() -> None:
+    site = ready()
+
+    def kept() -> bool:
+        return site.turns[-1][1].orders.keep_devices
+
+    assert not kept(), "nothing is known of the rules yet"
+    see(site)
+    assert kept()
+    see(site, provisioned=False)
+    assert not kept(), "taken away by command"
+    see(site)
+    site.tell(LedBy("site-8", site.now_s))
+    assert not kept(), "another one leads"
+    site.tell(LedBy("", site.now_s), LeasesSeen((), site.now_s))
+    assert kept()
+    site.tell(PartFailed("version", "router_version_unlisted", site.now_s))
+    assert not kept(), "a version that is watched only"
+    site.tell(PartFailed("version", "router_version_untested", site.now_s))
+    assert kept()
 
 
 def test_rows_are_left_alone_while_a_switch_is_under_way() -> None:
