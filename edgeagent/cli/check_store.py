@@ -11,6 +11,9 @@ from edgeagent.cli.declare import Commands, command
 from edgeagent.config.site import load
 from edgeagent.store.errors import StoreUnavailable
 
+JUDGED = {"corrupt": 1, "newer": 2, "foreign": 2}  # what is said of the store; all else is said of the disk
+NOT_TRIED = 3
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
@@ -19,7 +22,7 @@ def add(commands: Commands) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """0: it can, or there is none yet; 1: it is damaged, and would be begun anew; 2: it cannot, or not tried."""
+    """0: it can, or there is none yet; 1: it is damaged, would be begun anew; 2: it cannot; 3: could not be tried."""
     from edgeagent.store.check import check
     from edgeagent.store.schema import FORMAT
 
@@ -31,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
         found = check(path)
     except StoreUnavailable as error:
         print(texts.screen("store not usable", why=str(error)), file=sys.stderr)
-        return 1 if error.reason == "corrupt" else 2
+        return JUDGED.get(error.reason, NOT_TRIED)
     code = "store ok" if found.found == FORMAT else "store older" if found.found else "store empty"
     values = {"found": found.found, "known": FORMAT, "lines": found.lines, "waiting": found.waiting}
     print(texts.screen(code, file=str(path), **values))

@@ -413,7 +413,7 @@ SCREENS: dict[str, str] = {
     "config ok": "{file}: good. Site {site}, paths {paths}.",
     "config broken": (
         "Faults in the file: {count}. Nothing was started or changed. Correct them; edgeagent check-config tells when "
-        "all is good."
+        "all is good. An agent that runs takes the file when it is started anew: systemctl restart edgeagent."
     ),
     "config current": "{file}: already of format {format}, nothing to migrate.",
     "config migrated": "{file}: migrated from format {before} to {after}. The old file is kept as {copy}. Changed:",
@@ -840,7 +840,11 @@ MANUAL: dict[str, tuple[tuple[str, str], ...]] = {
         ("0", "Good."),
         ("1", "Not so: a fault stands, something is missing, or a command stopped half way and can be run again."),
         ("2", "Cannot: the command line or site.toml is wrong, or nothing answers. The message says what to do next."),
-        ("3", "Of run only: the core failed, and the service manager is to start the agent anew."),
+        ("3", "Of run: the core failed, and the service manager is to start the agent anew."),
+        (
+            "3",
+            "Of check-store: it could not be tried, for want of space or because the disk fails.",
+        ),
         ("4", "Of run only: the registrar's name has another address, and the agent is to be started with it."),
     ),
     "files": (
