@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         print(texts.screen("config broken", count=len(error.problems)), file=sys.stderr)
-        return 2
+        return 1 if error.may_pass else 2
     return code
 
 

@@ -24,6 +24,7 @@ UNREADABLE = {
     errno.ENOTDIR: "an existing file: name it with --site",
     errno.EACCES: "a file that this user may read: use the agent's user or root, or change the file's mode",
 }
+MAY_PASS = {errno.EIO, errno.ENOMEM, errno.ENFILE}
 # What tomli says, and what stands there in a good file.
 HINTS = (
     ("Invalid value", 'a value after the "=": text in "quotes", a number, or a list in [brackets]'),
@@ -47,6 +48,7 @@ class ConfigError(ValueError):
     def __init__(self, path: str, problems: list[Problem]) -> None:
         self.path = path
         self.problems = problems
+        self.may_pass = False  # no fault of the file: the machine could not read it, and may next time
         super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
 
 
@@ -64,7 +66,9 @@ def read(path: Path) -> bytes:
             raise
         number, why = (error.errno, error.strerror) if isinstance(error, OSError) else (None, str(error))
         expected = UNREADABLE.get(number or 0, "a readable file")
-        raise ConfigError(str(path), [Problem("", (why or "an error").lower(), expected)]) from error
+        unread = ConfigError(str(path), [Problem("", (why or "an error").lower(), expected)])
+        unread.may_pass = number in MAY_PASS
+        raise unread from error
     if len(raw) > FILE_MAX_BYTES:
         expected = f"at most {FILE_MAX_BYTES} bytes: is it another file?"
         raise ConfigError(str(path), [Problem("", "a larger file", expected)])

@@ -63,7 +63,8 @@ def wall_s() -> float | None:
 def wall_quality() -> WallQuality:
     """ "synced" only where timesyncd or the kernel's own NTP state vouches for the clock.
 
-    Under `ProtectClock=` adjtimex is refused even for reading, so timesyncd's stamp file is asked first.
+    timesyncd leaves a stamp file; for all others the kernel is asked (chronyd tells it with `rtcsync`, Debian's
+    default). Where a service manager refuses adjtimex even for reading (`ProtectClock=`), only the stamp counts.
     """
     if wall() is None:
         return "unknown"

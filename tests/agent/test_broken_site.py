@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import selectors
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeagent.cli.main import main
 from edgeagent.config.site import ConfigError, load
 from hil.virtual.routeros.certificate import make_certificate
 from tests.agent.support import GOOD
@@ -168,3 +170,21 @@ def test_a_file_that_may_not_be_read_is_told_with_what_to_do(tmp_path: Path) -> 
             load(site)
     finally:
         os.seteuid(0)
+
+
+def test_a_disk_that_fails_may_pass_and_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2 is what systemd starts nothing anew for: only a person mends the file."""
+    site = write_site(tmp_path)
+    for number, code in ((errno.EIO, 1), (errno.ENOMEM, 1), (errno.EACCES, 2), (errno.ENOENT, 2)):
+
+        def fail(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", fail)
+            assert main(["--site", str(site), "run"]) == code
+        assert os.strerror(number).lower() in capsys.readouterr().err
+    site.write_text("nonsense")
+    assert main(["--site", str(site), "run"]) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeagent.config.site import load
-from edgeagent.daemon import watchdog
+from edgeagent.daemon import watchdog, wiring
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "systemd" / "edgeagent.service"
@@ -61,6 +61,8 @@ def test_the_agent_is_started_again_for_ever_and_fed_often_enough() -> None:
     wanted = {"Type": "notify", "NotifyAccess": "main", "Restart": "always", "StartLimitIntervalSec": "0"}
     assert {name: found[name] for name in wanted} == wanted
     assert float(found["WatchdogSec"]) >= 3 * watchdog.FEED_S
+    assert found["RestartPreventExitStatus"] == "2", "the command line's: site.toml is wrong"
+    assert found["RestartPreventExitStatus"] not in (str(wiring.FAILED), str(wiring.MOVED))
 
 
 def test_every_secret_of_the_example_is_handed_over_and_may_be_missing() -> None:
