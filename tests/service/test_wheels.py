@@ -72,7 +72,9 @@ def test_our_wheel_holds_every_module_and_what_install_sh_needs(dist: Path) -> N
     own = [path for path in (ROOT / "edgeagent").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert {name for name in held if name.startswith("edgeagent/")} == {str(path.relative_to(ROOT)) for path in own}
     shared = {name.partition("/share/edgeagent/")[2] for name in held} - {""}
-    assert shared == {path.name for path in (ROOT / "systemd").iterdir()} | {"site.toml.template"}
+    assert shared == {path.name for path in (ROOT / "systemd").iterdir()} | {"site.toml"}
+    pages = ("man/man1/edgeagent.1", "bash-completion/completions/edgeagent.bash", "zsh/site-functions/_edgeagent")
+    assert {page for page in pages if any(name.endswith(f"/share/{page}") for name in held)} == set(pages)
 
 
 def test_it_runs_outside_the_checkout(dist: Path, tmp_path: Path) -> None:
@@ -90,7 +92,3 @@ def test_it_runs_outside_the_checkout(dist: Path, tmp_path: Path) -> None:
     )
     every += "    one.name == 'edgeagent.__main__' or importlib.import_module(one.name)"
     subprocess.run([str(here / "bin" / "python"), "-c", every], cwd=tmp_path, check=True)
-
-
-def test_the_template_is_the_documented_example() -> None:
-    assert (ROOT / "provisioning" / "site.toml.template").resolve() == ROOT / "docs" / "site.toml"
