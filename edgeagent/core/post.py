@@ -42,11 +42,11 @@ class Unsent(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """One message that the server took. ``mono_s`` is on the clock of this boot, negative for a former one."""
+    """One message that the server took, perhaps in an earlier boot."""
 
     audience: str
     incident: str
-    mono_s: float
+    at: Instant
 
 
 class Send(Struct, frozen=True, tag=True):
@@ -162,11 +162,17 @@ def _delayed(stream: Sequence[Unsent], now: Instant, settings: MailSettings) -> 
 
 
 def _room(notice: Notify, done: Sequence[Done], now: Instant, settings: MailSettings) -> tuple[int, float]:
-    """Rule 4: how many mails this stream may still send, and when there will be room for one more."""
+    """Rule 4: how many mails this stream may still send, and when there will be room for one more.
+
+    A mail of which it is not known how long ago it left counts for nothing (clause C4): one held back by a clock that
+    is wrong is worse than one too many. Those of this boot always count, and those of earlier boots as soon as the
+    clock is set, so a clock that is never right lets through the cap once for each boot and no more.
+    """
     about = _about_fault(notice.incident)
-    sent_s = sorted(
-        one.mono_s for one in done if one.audience == notice.audience and about == _about_fault(one.incident)
-    )
+    ages_s = [
+        _since_s(one.at, now) for one in done if one.audience == notice.audience and about == _about_fault(one.incident)
+    ]
+    sent_s = sorted(now.mono_s - age_s for age_s in ages_s if age_s is not None)
     room, free_s = settings.per_hour_max, now.mono_s
     for most, span_s in ((settings.per_hour_max, HOUR_S), (settings.per_day_max, DAY_S)):
         recent = [at_s for at_s in sent_s if now.mono_s - at_s < span_s]
@@ -220,26 +226,19 @@ def _sends(due: Sequence[Unsent], retry_s: Mapping[str, float], now_s: float) ->
     return found
 
 
-def done_at(audience: str, incident: str, at: Instant, now: Instant) -> Done | None:
-    """A message sent at ``at``, perhaps in an earlier boot: then only the time of day tells how long ago that was, and
-    where that is unknown it counts for nothing, because a mail held back for no reason is worse than one too many.
+def too_old(one: Unsent, now: Instant, settings: MailSettings) -> bool:
+    """Whether a message is to be given up (clause N2); never one whose age is not known."""
+    age_s = _since_s(one.created, now)
+    return age_s is not None and age_s > settings.keep_s
+
+
+def _since_s(at: Instant, now: Instant) -> float | None:
+    """Seconds from ``at`` to ``now``, None where that is not known.
+
+    Between two boots only the time of day tells it: where both clocks were set, and it did not go backwards.
     """
     if at.boot_id == now.boot_id:
-        return Done(audience, incident, at.mono_s)
-    if at.wall is None or now.wall is None:
+        return now.mono_s - at.mono_s
+    if at.wall is None or now.wall is None or {at.wall_quality, now.wall_quality} != {"synced"}:
         return None
-    return Done(audience, incident, now.mono_s - max(0.0, now.wall - at.wall))
-
-
-def too_old(one: Unsent, now: Instant, settings: MailSettings) -> bool:
-    """Whether a message is to be given up (clause N2)."""
-    return _age_s(one, now) > settings.keep_s
-
-
-def _age_s(one: Unsent, now: Instant) -> float:
-    """How old a message is, 0 where that cannot be known."""
-    if one.created.boot_id == now.boot_id:
-        return now.mono_s - one.created.mono_s
-    if one.created.wall is None or now.wall is None or {one.created.wall_quality, now.wall_quality} != {"synced"}:
-        return 0.0
-    return now.wall - one.created.wall
+    return now.wall - at.wall if now.wall >= at.wall else None

@@ -16,16 +16,17 @@ import msgspec
 
 from edgeagent.core.facts import Instant
 from edgeagent.core.intents import Notify
-from edgeagent.core.post import Done, Unsent, done_at
+from edgeagent.core.post import Done, Unsent
 from edgeagent.store.errors import StoreUnavailable
 from edgeagent.store.records import Outgoing
 
 if TYPE_CHECKING:
-    from edgeagent.store.records import Queued
+    from edgeagent.store.records import Queued, Sent
     from edgeagent.store.store import Store
 
 log = logging.getLogger(__name__)
 STORE_S = 2.0
+SYNCED = "synced"
 DONE_MAX = 200
 OWED_MAX = 1000
 Change = Callable[["Store"], Awaitable[object]]
@@ -77,8 +78,10 @@ class Outbox:
     def sent(self, one: Unsent, now: Instant, answer: str) -> None:
         """The server took it."""
         self._gone.add(one.id)
-        self._done.append(Done(one.notice.audience, one.notice.incident, now.mono_s))
-        self._owe({one.id}, lambda store: store.mark_sent(one.id, now, answer))
+        # The store keeps no quality with it: a time of day that is not to be trusted is kept as none.
+        noted = now if now.wall_quality == SYNCED else msgspec.structs.replace(now, wall=None)
+        self._done.append(Done(one.notice.audience, one.notice.incident, noted))
+        self._owe({one.id}, lambda store: store.mark_sent(one.id, noted, answer))
 
     async def handing_over(self, one: Unsent, now: Instant) -> None:
         """From here on the server may have it, whatever becomes of us: recorded before it is done (clause N3)."""
@@ -151,10 +154,9 @@ class Outbox:
                     self._aside = store.aside
                     self._save_again([one for one in former if one.id not in self._gone])
                 if not self._read_done:
-                    for sent in await store.outbox_sent():
-                        at = Instant(sent.sent_mono_s or 0.0, sent.sent_boot, sent.sent_at)
-                        one = done_at(sent.audience, sent.incident, at, self._instant())
-                        self._done.extend([one] if one else [])
+                    read = [done_of(one) for one in await store.outbox_sent()]
+                    own = list(self._done)  # what this run sent before the disk answered; perhaps noted there already
+                    self._done = deque([*(one for one in read if one not in own), *own], DONE_MAX)
                     self._read_done = True
         except (StoreUnavailable, TimeoutError) as error:
             log.debug("the outbox cannot be read: %s", error)
@@ -171,6 +173,12 @@ def _queueing(message: Outgoing) -> Change:
 
 def _noting_taken(message_id: str, now: Instant) -> Change:
     return lambda store: store.mark_try(message_id, "", now, now.mono_s, maybe_taken=True)
+
+
+def done_of(sent: Sent) -> Done:
+    """A message that the store knows as sent; its time of day stands there only where it was to be trusted."""
+    quality = "unknown" if sent.sent_at is None else SYNCED
+    return Done(sent.audience, sent.incident, Instant(sent.sent_mono_s or 0.0, sent.sent_boot, sent.sent_at, quality))
 
 
 def unsent_of(message: Outgoing) -> Unsent:

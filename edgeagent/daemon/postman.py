@@ -31,6 +31,8 @@ DEADLINE_S = 20.0
 RETRY_FIRST_S = 3.0
 RETRY_MAX_S = 60.0  # a way that opens again is used well within the two minutes of clause N4
 REFUSED_S = 900.0  # a server that says never is not asked every minute: each time costs data, and its patience
+REFUSED = -1
+UNTRUSTED_S = 3600.0  # so long a certificate that is not trusted is asked for again each minute
 LOOK_S = 60.0
 DROPPED_S = 86400.0  # how long it is shown that a mail was dropped
 STEPS_MAX = 1000  # of one round; more would be a defect that must not spin
@@ -70,7 +72,8 @@ class Postman:
         self.settings = settings
         self.wake = asyncio.Event()
         self.retry_s: dict[str, float] = {}
-        self.tries: dict[str, int] = {}
+        self.tries: dict[str, int] = {}  # in vain so far, or REFUSED
+        self.untrusted_s: float | None = None  # since when the server's certificate has been wrong at each try
         # Taken for some recipients, refused for these: such a message holds up no other, or one dead address in a list
         # would keep its neighbours from hearing of anything else (clause N4). Who has it counts for the cap (N5).
         self.left: dict[str, tuple[str, ...]] = {}
@@ -91,8 +94,12 @@ class Postman:
             self.wake.clear()
 
     def way_changed(self) -> None:
-        """Voice goes by another path now: what could not be reached before is tried again at once."""
-        self.retry_s = {key: at_s for key, at_s in self.retry_s.items() if self.tries.get(key, 0) < 0}
+        """Voice goes by another path now: what could not be reached before is tried again at once, as if never tried.
+        What the server itself refused waits on.
+        """
+        self.tries = {key: tries for key, tries in self.tries.items() if tries == REFUSED}
+        self.retry_s = {key: at_s for key, at_s in self.retry_s.items() if key in self.tries}
+        self.untrusted_s = None
         self.wake.set()
 
     async def _round(self) -> float | None:
@@ -174,12 +181,12 @@ class Postman:
         now, audience = self.instant(), one.notice.audience
         if receipt.refused:
             self.left[one.id] = receipt.refused
-            self.partly.setdefault(one.id, post.Done(audience, one.notice.incident, now.mono_s))
+            self.partly.setdefault(one.id, post.Done(audience, one.notice.incident, now))
             self._again(one, "mail_refused", f"{receipt.answer}; not for {len(receipt.refused)} of its recipients")
             return
         self._forget(one.id)
         self.outbox.sent(one, now, receipt.answer)
-        self.failed = None
+        self.failed = self.untrusted_s = None
         if self.troubles.pop(audience, None) is not None:
             self.tell(PartWorks(f"mail {audience}", now.mono_s))
 
@@ -190,14 +197,12 @@ class Postman:
 
     def _again(self, one: Unsent, code: str, why: str) -> None:
         now = self.instant()
-        # A server that said no. A certificate may be right a moment later, or on another path: the clock was not set
-        # yet, a hotel's page answered.
-        patient = code in ("mail_refused", "mail_login_refused")
+        patient = code in ("mail_refused", "mail_login_refused")  # a server that said no
         tries = 0 if patient else max(0, self.tries.get(one.id, 0))
-        most_s = RETRY_MAX_S if code == "mail_unreachable" else REFUSED_S
+        most_s = self._wait_max_s(code, now.mono_s)
         wait_s = REFUSED_S if patient else min(RETRY_FIRST_S * 2 ** min(tries, 10), most_s)
         new = one.id not in self.retry_s
-        self.tries[one.id] = -1 if patient else tries + 1
+        self.tries[one.id] = REFUSED if patient else tries + 1
         self.retry_s[one.id] = now.mono_s + wait_s
         self.failed = code
         if self.troubles.get(one.notice.audience) != code:
@@ -207,6 +212,17 @@ class Postman:
         if new:
             log.warning("mail %s not sent, again in %.0f s: %s", one.id, wait_s, why)
             self.outbox.failed(one, now, why, now.mono_s + wait_s)
+
+    def _wait_max_s(self, code: str, now_s: float) -> float:
+        """A certificate may be right a moment later, the clock being set or a hotel's page gone, and then the mail is
+        due (clause N4); one that is wrong for longer is so for good.
+        """
+        if code != "mail_untrusted":
+            self.untrusted_s = None
+            return RETRY_MAX_S if code == "mail_unreachable" else REFUSED_S
+        if self.untrusted_s is None:
+            self.untrusted_s = now_s
+        return RETRY_MAX_S if now_s - self.untrusted_s < UNTRUSTED_S else REFUSED_S
 
     def _forget(self, message_id: str) -> None:
         self.retry_s.pop(message_id, None)

@@ -24,6 +24,7 @@ from tests.agent.support import run, site_at
 
 SERVER = MailServer("127.0.0.1", 465, "tls", "mail.example", "u", "p")
 CUT, REFUSED = MailUnreachable("connect", "nobody"), MailRefused("recipient", 550, "no")
+UNTRUSTED = MailUnreachable("certificate", "not yet valid")
 
 
 class Bed:
@@ -33,6 +34,7 @@ class Bed:
         self.site = site_at(folder)
         self.store: Store | None = store
         self.now_s = 100.0
+        self.boot, self.wall_s, self.wall_quality = "boot-1", 1_785_500_000.0, "synced"  # the wall time at second 0
         self.source = "127.9.9.3"
         self.fails: dict[str, Exception] = {}
         self.taken_then_lost: set[str] = set()
@@ -53,7 +55,7 @@ class Bed:
         return {message.message_id for message in self.unstored}
 
     def instant(self) -> Instant:
-        return Instant(self.now_s, "boot-1", 1_785_500_000.0 + self.now_s, "synced")
+        return Instant(self.now_s, self.boot, self.wall_s + self.now_s, self.wall_quality)
 
     async def submit(
         self, message: Any, _server: MailServer, source: str, _deadline_s: float, recipients: tuple[str, ...] = (),
@@ -185,6 +187,134 @@ def test_mail_leaves_by_the_path_that_carries_voice_and_at_once_when_that_change
         it.postman.way_changed()
         await it.later(0.0)
         assert [source for _, source in it.sent] == ["127.9.9.2"]
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_certificate_that_is_wrong_until_the_clock_is_set_delays_a_mail_by_a_minute_at_most_clause_n4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        it.fails = {"failover": CUT}
+        await it.queue("failover")
+        for _ in range(60):
+            await it.later(61.0)  # a long outage of all lines
+        it.fails = {"failover": UNTRUSTED}
+        for _ in range(58):
+            await it.later(61.0)  # the line is back; who sets the clock takes his time
+        it.fails = {}
+        await it.later(60.0)
+        assert it.kinds() == ["failover"]
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_certificate_that_is_wrong_for_an_hour_is_not_asked_for_each_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        tries = 0
+
+        async def untrusted(*_: Any, **__: Any) -> None:
+            nonlocal tries
+            tries += 1
+            raise UNTRUSTED
+
+        monkeypatch.setattr(mail, "submit", untrusted)
+        await it.queue("failover")
+        for _ in range(61):
+            await it.later(60.0)
+        assert tries >= 60
+        before = tries
+        for _ in range(60):
+            await it.later(60.0)
+        assert tries - before <= 4
+        it.postman.way_changed()  # another path, perhaps without the page that answered here
+        for _ in range(30):
+            await it.later(60.0)
+        assert tries - before >= 30
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_new_way_is_tried_as_if_there_had_been_no_other_clause_n4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        it.fails = {"failover": CUT}
+        await it.queue("failover")
+        for _ in range(20):
+            await it.later(60.0)
+        it.postman.way_changed()
+        await it.later(0.0)  # the new path is not quite there yet
+        it.fails = {}
+        await it.later(4.0)
+        assert it.kinds() == ["failover"]
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_refusal_stands_on_any_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(it: Bed) -> None:
+        it.fails = {"failover": REFUSED}
+        await it.queue("failover")
+        await it.later(0.0)
+        it.fails = {}
+        it.postman.way_changed()
+        await it.later(60.0)
+        assert it.sent == []
+
+    bed(tmp_path, monkeypatch, test)
+
+
+def test_a_clock_that_is_behind_after_a_reboot_holds_no_mail_back_clauses_n4_c4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def before(it: Bed) -> None:
+        for number in range(6):
+            await it.queue("failover", incident=f"i-{number}")
+            await it.later(1.0)
+        assert len(it.sent) == 6
+
+    async def another_boot(it: Bed) -> None:
+        it.boot, it.now_s, it.wall_s, it.wall_quality = "boot-2", 10.0, 1_735_689_600.0, "unknown"
+        for number in range(6, 14):  # more than an hour may have (clause N5)
+            await it.queue("failover", incident=f"i-{number}")
+            await it.later(1.0)
+        assert len(it.sent) == 6
+        # The clock is set: it is ten minutes after the first ones.
+        it.wall_s, it.wall_quality = 1_785_500_700.0, "synced"
+        await it.later(3590.0)
+        assert len(it.sent) == 6
+        await it.later(20.0)
+        assert len(it.sent) == 8
+
+    async def a_third_boot(it: Bed) -> None:
+        it.boot, it.now_s, it.wall_s = "boot-3", 10.0, 1_785_505_000.0
+        done = it.postman.outbox.done
+        await it.later(0.0)
+        # What left while the clock was not set is noted without a time of day: nobody could tell how long ago it was.
+        assert [one.at.wall is None for one in done()] == [False] * 6 + [True] * 6 + [False] * 2
+
+    bed(tmp_path, monkeypatch, before)
+    bed(tmp_path, monkeypatch, another_boot)
+    bed(tmp_path, monkeypatch, a_third_boot)
+
+
+def test_what_left_before_a_slow_disk_could_be_read_counts_once_clause_n4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(it: Bed) -> None:
+        store, it.store = it.store, None
+        assert store is not None
+        await it.queue("failover")
+        await it.later(0.0)
+        await store.commit([], outbox=it.unstored)
+        it.store, it.unstored = store, []
+        await it.later(1.0)
+        await it.later(1.0)
+        assert [sent.message_id for sent in await store.outbox_sent()] == [it.sent[0][0].strip("<>")]
+        assert [one.incident for one in it.postman.outbox.done()] == ["i-1"]
 
     bed(tmp_path, monkeypatch, test)
 

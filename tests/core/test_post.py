@@ -6,7 +6,7 @@ import pytest
 
 from edgeagent.core.facts import Instant
 from edgeagent.core.intents import Notify
-from edgeagent.core.post import DAY_S, HOUR_S, Done, Drop, Merge, Send, Unsent, done_at, plan
+from edgeagent.core.post import DAY_S, HOUR_S, Done, Drop, Merge, Send, Unsent, plan
 from edgeagent.core.settings import MailSettings
 
 SETTINGS = MailSettings()
@@ -37,7 +37,7 @@ def actions(
 
 
 def sent(count: int, ago_s: float, incident: str = "i0") -> list[Done]:
-    return [Done("support", incident, T0 - ago_s) for _ in range(count)]
+    return [Done("support", incident, at(-ago_s)) for _ in range(count)]
 
 
 def test_an_opening_waits_for_its_closing_and_then_leaves_clause_n4() -> None:
@@ -149,9 +149,36 @@ def test_the_age_of_another_boots_mail_is_known_by_a_trusted_clock_only_clause_n
     assert found == ([Drop("i1.failover.support", "too old")] if dropped else [Send("i1.failover.support")])
 
 
-def test_what_an_earlier_boot_sent_counts_by_the_time_of_day_and_not_at_all_without_one() -> None:
-    now = at(0.0)
-    assert done_at("support", "i", at(-5.0), now) == Done("support", "i", T0 - 5.0)
-    assert done_at("support", "i", Instant(9e9, OTHER, 1.7e9 - 60.0), now) == Done("support", "i", T0 - 60.0)
-    assert done_at("support", "i", Instant(9e9, OTHER, 1.7e9 + 60.0), now) == Done("support", "i", T0)
-    assert done_at("support", "i", Instant(9e9, OTHER, None), now) is None
+@pytest.mark.parametrize(
+    ("sent_at", "now", "held"),
+    [
+        (Instant(9e9, OTHER, 1.7e9 - 60.0, "synced"), at(50.0), True),
+        (Instant(9e9, OTHER, 1.7e9 - 3700.0, "synced"), at(50.0), False),
+        (Instant(9e9, OTHER, 1.7e9 + 60.0, "synced"), at(50.0), False),  # the clock went backwards
+        (Instant(9e9, OTHER, 1.7e9 - 60.0, "unknown"), at(50.0), False),
+        (Instant(9e9, OTHER, None, "unknown"), at(50.0), False),
+        (Instant(9e9, OTHER, 1.7e9 - 60.0, "synced"), at(50.0, quality="unknown"), False),
+        (Instant(9e9, OTHER, 1.7e9 - 60.0, "synced"), Instant(T0 + 50.0, BOOT, None, "unknown"), False),
+        # Within one boot the cap holds whatever the clock says.
+        (Instant(T0, BOOT, 1.6e9, "unknown"), at(50.0), True),
+        (Instant(T0, BOOT, None, "unknown"), Instant(T0 + 50.0, BOOT, None, "unknown"), True),
+        (Instant(T0, BOOT, 1.7e9 + 60.0, "synced"), at(50.0), True),
+    ],
+)
+def test_what_an_earlier_boot_sent_counts_by_a_trusted_time_of_day_and_else_not_clauses_c4_n5(
+    sent_at: Instant, now: Instant, held: bool
+) -> None:
+    done = [Done("support", "i0", sent_at)] * 6
+    found = plan([unsent("failover")], done, {}, now, SETTINGS)
+    assert found.actions == (() if held else (Send("i1.failover.support"),))
+
+
+def test_a_clock_that_is_behind_at_boot_holds_no_mail_back_clauses_n4_c4() -> None:
+    """A board without a battery: after a reboot it is 2025 again until a time server has been asked."""
+    done = [Done("support", f"i{n}", Instant(9e9, OTHER, 1.8e9 - 60.0 * n, "synced")) for n in range(25)]
+    behind = Instant(60.0, BOOT, 1_735_689_600.0, "unknown")
+    queue = [unsent("failover", created=Instant(10.0, BOOT, 1_735_689_550.0, "unknown"))]
+    assert plan(queue, done, {}, behind, SETTINGS).actions == (Send("i1.failover.support"),)
+    # Once the clock is set, those of the last day count again.
+    synced = Instant(70.0, BOOT, 1.8e9 + 100.0, "synced")
+    assert plan(queue, done, {}, synced, SETTINGS).actions == ()

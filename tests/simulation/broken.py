@@ -117,6 +117,12 @@ def _taken_is_forgotten(queue: Any, *rest: Any) -> post.Plan:
     return planned([replace(one, maybe_taken=False) for one in queue], *rest)
 
 
+def _unset_clock_believed(at: Instant, now: Instant) -> float | None:
+    if at.boot_id == now.boot_id:
+        return now.mono_s - at.mono_s
+    return None if at.wall is None or now.wall is None else max(0.0, now.wall - at.wall)
+
+
 def _digest_without_its_last(waiting: Any) -> post.Merge:
     merge = digest(waiting)
     return replace(merge, notice=replace(merge.notice, parts=merge.notice.parts[:-1]))
@@ -190,6 +196,7 @@ BROKEN = (
     Broken("a digest loses a part", "N2", "flappy", ((post, "_digest", _digest_without_its_last),), FEW, 1500.0),
     Broken("two digests bear one name", "N3", "flappy", ((post, "_digest", _digest_of_one_name),), FEW, 1500.0),
     Broken("an incident's first mail waits too long", "N4", "outage", settings=_with_mail(delay_s=300.0)),
+    Broken("an unset clock is believed", "N4", "unset clock", ((post, "_since_s", _unset_clock_believed),)),
     Broken("the cap is ignored", "N5", "flappy", ((post, "_room", lambda *_: (99, 0.0)),), gap_s=3000.0),
     Broken("the outage is told too short", "N6", "outage", ((notices, "_between", _lasted_nothing),)),
     Broken("a fault is never cleared", "L5", "backup dead", ((faults, "judged", _never_cleared),)),

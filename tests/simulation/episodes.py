@@ -199,6 +199,18 @@ def _mail(rng: random.Random, at_s: float, paths: tuple[str, ...]) -> list[Fault
     return found
 
 
+def _unset_clock(rng: random.Random, at_s: float, paths: tuple[str, ...]) -> list[Fault]:
+    """The machine starts anew, its clock is years behind until it has been set, and an outage comes meanwhile."""
+    up_s = at_s + rng.uniform(5, 60)
+    cut_s = up_s + rng.uniform(5, 60)
+    set_s = cut_s + rng.uniform(60, 400)
+    return [
+        Fault("crash", at_s, up_s, value=2),
+        Fault("unset clock", at_s, set_s),
+        Fault("black", cut_s, cut_s + rng.uniform(5, 100)),
+    ]
+
+
 KINDS: dict[str, tuple[int, Maker]] = {
     "blip": (11, _blip),
     "dead target": (7, _dead_target),
@@ -218,6 +230,7 @@ KINDS: dict[str, tuple[int, Maker]] = {
     "double": (6, _double),
     "late": (5, _late),
     "mail": (8, _mail),
+    "unset clock": (0, _unset_clock),  # not in the mix: it is judged by a test of its own
 }
 
 

@@ -36,7 +36,7 @@ Key = tuple[str, str, str]  # incident, audience, kind
 class Delivery:
     """One message as the recipients have it."""
 
-    at_s: float
+    at: Instant
     id: str
     audience: str
     about_fault: bool
@@ -56,7 +56,7 @@ class Mailroom:
         self.per_hour = min(PER_HOUR, self.settings.per_hour_max)
         self.per_day = min(PER_DAY, self.settings.per_day_max)
         self.queue: list[Unsent] = []
-        self.sent_at: list[tuple[str, str, Instant]] = []
+        self.done: list[Done] = []
         self.server_down = 0
         self.server_mute = 0  # it takes a message, and its answer is lost
         self.delivered: list[Delivery] = []
@@ -66,7 +66,7 @@ class Mailroom:
         self.waiting: dict[Key, float] = {}  # created, not yet at the recipients
         self.way_since: float | None = None
         self.full_s: dict[tuple[str, bool], float] = {}  # when each stream last had no room left
-        self.moved_s: dict[str, float] = {}  # when each incident's failover was told
+        self.moved: dict[str, Instant] = {}  # when each incident's failover was told
         self.started(None)
 
     # --- the agent's side --------------------------------------------------------------------------------------
@@ -77,8 +77,6 @@ class Mailroom:
         self.tries: dict[str, int] = {}
         self.busy: str | None = None
         self.way_since = None
-        done = [post.done_at(audience, incident, at, now) for audience, incident, at in self.sent_at] if now else []
-        self.done: list[Done] = [one for one in done if one is not None]
         if now is not None:
             self.world.at(self.world.now, self.round, self.world.agent.life)
 
@@ -94,6 +92,7 @@ class Mailroom:
     def way_changed(self) -> None:
         """Voice took another path."""
         self.retry.clear()
+        self.tries.clear()
         self.world.at(self.world.now, self.round, self.world.agent.life)
 
     def round(self, life: int) -> None:
@@ -171,8 +170,7 @@ class Mailroom:
         self._arrives(one)
         self.queue.remove(one)
         now = self.world.instant()
-        self.sent_at = [*self.sent_at[-199:], (one.notice.audience, one.notice.incident, now)]
-        self.done = [*self.done[-199:], Done(one.notice.audience, one.notice.incident, now.mono_s)]
+        self.done = [*self.done[-199:], Done(one.notice.audience, one.notice.incident, now)]
         self.retry.pop(id, None)
         self.busy = None
         self.round(life)
@@ -215,11 +213,13 @@ class Mailroom:
 
     def _room(self, audience: str, about_fault: bool) -> bool:
         """Whether the cap leaves room, also by what the agent knows: of a lost answer it learns only later."""
-        arrived_s = [one.at_s for one in self._recent(audience, about_fault, DAY_S)]
+        arrived_s = [one.at.mono_s for one in self._recent(audience, about_fault, DAY_S)]
         known_s = [
-            one.mono_s
+            one.at.mono_s
             for one in self.done
-            if one.audience == audience and one.incident.startswith(FAULT_INCIDENT) == about_fault
+            if self._counts(one.at)
+            and one.audience == audience
+            and one.incident.startswith(FAULT_INCIDENT) == about_fault
         ]
         return all(
             sum(1 for at_s in sent_s if self.world.now - at_s < span_s) < most
@@ -231,8 +231,16 @@ class Mailroom:
         return [
             one
             for one in self.delivered
-            if one.audience == audience and one.about_fault == about_fault and self.world.now - one.at_s < span_s
+            if self._counts(one.at)
+            and one.audience == audience
+            and one.about_fault == about_fault
+            and self.world.now - one.at.mono_s < span_s
         ]
+
+    def _counts(self, at: Instant) -> bool:
+        """Whether the cap still knows of a mail of that moment: of an earlier boot only where both clocks were set."""
+        now = self.world.instant()
+        return at.boot_id == now.boot_id or at.wall_quality == now.wall_quality == "synced"
 
     def _arrives(self, one: Unsent) -> None:
         """N1, N3 and N5, at the recipients' side."""
@@ -244,8 +252,10 @@ class Mailroom:
             return
         self.ids.add(one.id)
         about = notice.incident.startswith(FAULT_INCIDENT)
-        self.delivered = [*(old for old in self.delivered if now_s - old.at_s < DAY_S)]
-        self.delivered.append(Delivery(now_s, one.id, notice.audience, about))
+        self.delivered = [*(old for old in self.delivered if now_s - old.at.mono_s < DAY_S)]
+        now = self.world.instant()
+        self.delivered.append(Delivery(now, one.id, notice.audience, about))
+        self.world.check.judged["N4 while the clock was unset"] += now.wall_quality != "synced"
         for most, span_s in ((self.per_hour, HOUR_S), (self.per_day, DAY_S)):
             if len(self._recent(notice.audience, about, span_s)) > most:
                 raise ClauseViolation("N5", f"{notice.audience} was sent more than {most} within {span_s:.0f} s")
@@ -304,7 +314,7 @@ class Mailroom:
 
     def _failover_is_false(self, notice: Notify, now: Instant) -> str:
         world, data = self.world, notice.data
-        self.moved_s = {**dict(list(self.moved_s.items())[-50:]), notice.incident: now.mono_s}
+        self.moved = {**dict(list(self.moved.items())[-50:]), notice.incident: now}
         if data["path"] != world.agent.state.place.path:
             return f"voice goes by {world.agent.state.place.path}, told was {data['path']}"
         if data["moved_wall"] != now.wall:
@@ -318,14 +328,17 @@ class Mailroom:
 
     def _restored_is_false(self, notice: Notify, now: Instant) -> str:
         data = notice.data
-        moved_s = self.moved_s.get(notice.incident)
+        then = self.moved.get(notice.incident)
         if data["returned_wall"] != now.wall:
             return "it did not happen when it says"
         away_s, moved = data["away_s"], data["moved_wall"]
-        if moved_s is None or not isinstance(moved, float) or not isinstance(away_s, float) or now.wall is None:
+        if then is None or not isinstance(moved, float) or not isinstance(away_s, float) or now.wall is None:
             return ""
-        if abs((now.wall - moved) - (now.mono_s - moved_s)) > 1.0 or abs(away_s - (now.mono_s - moved_s)) > 1.0:
-            return f"it lasted {now.mono_s - moved_s:.1f} s, told was {away_s}"
+        if then.boot_id != now.boot_id and data["wall_quality"] != "synced":
+            return ""  # nobody can know better, and the mail says so
+        true_s = now.mono_s - then.mono_s
+        if abs((now.wall - moved) - true_s) > 1.0 or abs(away_s - true_s) > 1.0:
+            return f"it lasted {true_s:.1f} s, told was {away_s}"
         return ""
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgeagent.core.settings import Settings
 from tests.simulation.broken import BROKEN, Broken, wall_is_watched
@@ -62,6 +63,17 @@ def test_two_thousand_episodes_and_ten_site_years_keep_every_clause(capsys: pyte
     assert {name for name, count in judged.items() if count >= 100} >= CLAUSES
     assert judged["reminded late"] >= 30
     assert judged["P5 canaries"] >= 30
+
+
+@pytest.mark.parametrize("seed", [501, 502])
+def test_a_clock_that_is_behind_after_a_reboot_holds_no_mail_back_and_the_cap_of_the_boot_holds_clauses_n4_n5(
+    seed: int,
+) -> None:
+    """At one mail an hour: each boot sends one at once, and what more it has waits."""
+    few = replace(SETTINGS, mail=replace(SETTINGS.mail, per_hour_max=1))
+    world = run_site(site_plan(seed, 12, few, gap_s=1500.0, only="unset clock"), few)
+    assert world.check.judged["N4 while the clock was unset"] >= 12
+    assert world.check.judged["N5 held by the cap"] >= 100
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from tests.simulation.shell import RENEW_S, Agent, Sentence
 
 FAR = float("inf")
 ANSWERED_WITHIN_S = 0.1  # every line's round trip is shorter
+UNSET_WALL = 1.6e9  # years behind `true_wall`
 Wall = Callable[[float], tuple[float | None, str]]
 
 
@@ -46,6 +47,7 @@ class World:
         self.disturbed_s = float("-inf")
         self.api_down = 0
         self.card = 0
+        self.clock_unset = 0
         self.trap: tuple[str, int] | None = None
         self.detail_until = FIRST_S + 60.0
         self.next_episode = 0
@@ -101,7 +103,7 @@ class World:
 
     def instant(self) -> Instant:
         """Now, as the agent's machine knows it."""
-        wall, quality = self.wall(self.now)
+        wall, quality = (UNSET_WALL + self.now, "unknown") if self.clock_unset else self.wall(self.now)
         return Instant(self.now, self.agent.boot, wall, quality)
 
     def note(self, text: str) -> None:
@@ -155,6 +157,8 @@ class World:
                 self._dead_target(line, line.targets[int(fault.value)], by)
             case "nic":
                 self.card += by
+            case "unset clock":
+                self.clock_unset += by
             case "mail":
                 self.mail.server_down += by
             case "mute mail":
