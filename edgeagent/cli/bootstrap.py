@@ -19,6 +19,7 @@ from edgeagent import texts
 from edgeagent.cli import owner
 from edgeagent.cli.access import PROVED, UNDER_WAY, Memory, carried_out, log_in, memory_of, pinned, remember
 from edgeagent.cli.owner import Refused
+from edgeagent.cli.status import ask
 from edgeagent.config.site import Site
 from edgeagent.host import clock, secrets
 from edgeagent.routeros import access, adopted, inspection
@@ -99,7 +100,8 @@ class _Bootstrap:
         await self.prove()
         self.disarm()
         await self.finish(memory)
-        print(texts.screen("bootstrap done", user=self.site.router.user, port=self.site.router.port))
+        done = "bootstrap done, running" if _runs(self.site) else "bootstrap done"
+        print(texts.screen(done, user=self.site.router.user, port=self.site.router.port))
         return 0
 
     def judge(self, found: inspection.Found, *, known: bool) -> None:
@@ -262,6 +264,15 @@ def _line(path: str) -> str:
         if Path(path).exists() and Path(path).stat().st_size:
             raise Refused(texts.screen("unreadable", file=path, why=str(error.strerror))) from None
         return ""
+
+
+def _runs(site: Site) -> bool:
+    """Whether an agent runs here: it has the password of its start, if any."""
+    try:
+        ask(site.control_socket)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _seconds(text: str) -> int:

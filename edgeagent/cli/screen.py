@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgeagent import texts
 from edgeagent.cli import watch
+from edgeagent.cli.status import lasting
 
 EVENTS_SHOWN = 12
 COLOURS = {"up": "green", "down": "bold red", "unsure": "yellow"}
@@ -47,7 +48,7 @@ class Screen(AbstractContextManager["Screen"]):
 
 
 def _head(document: dict[str, Any]) -> Text:
-    said = {key: document[key] for key in ("site", "phase", "since_s")}
+    said = {"site": document["site"], "phase": document["phase"], "lasting": lasting(document)}
     style = "bold green" if document["phase"] == "home" else "bold yellow"
     return Text(texts.screen("watch voice", path=texts.path_name(document["path"]), **said), style=style)
 

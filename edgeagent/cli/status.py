@@ -40,16 +40,23 @@ def main(arguments: argparse.Namespace) -> int:
 
 def lines(document: dict[str, Any]) -> list[str]:
     """The status as a person reads it."""
-    keys = ("site", "path", "phase", "phones", "calls", "since_s")
-    found = [texts.screen("status", **{key: document[key] for key in keys})]
+    values = {key: document[key] for key in ("site", "path", "phase", "phones", "calls")}
+    found = [texts.screen("status", lasting=lasting(document), **values)]
     for name, path in document["paths"].items():
-        ago, address = path["answered_ago_s"], path["address"]
-        found.append(texts.screen("path", name=name, verdict=path["verdict"], address=address or "none", answered=ago))
+        ago_s, address = path["answered_ago_s"], path["address"] or "none"
+        answered = texts.screen("path silent") if ago_s is None else texts.screen("path answered", seconds=ago_s)
+        found.append(texts.screen("path", name=name, verdict=path["verdict"], address=address, answered=answered))
     found += _rows(document.get("rows"))
     for code, since_s in document["faults"].items():
         what, meaning, todo, who = texts.fault(code)
         found.append(texts.screen("fault", code=code, since_s=since_s, what=what, meaning=meaning, todo=todo, who=who))
     return found
+
+
+def lasting(document: dict[str, Any]) -> str:
+    """For how long voice has been where it is; empty where that was so before the agent came."""
+    since_s = document["since_s"]
+    return "" if since_s is None else texts.screen("lasting", seconds=since_s)
 
 
 def _rows(rows: dict[str, Any] | None) -> list[str]:

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from edgeagent.core.detector import DOWN, UP, PathState, sip_votes
 from edgeagent.core.facts import Instant, LeasesSeen
 from edgeagent.core.settings import FailbackSettings, Settings
+from edgeagent.core.window import NEVER
 
 HOME, AWAY, RETURNING = "home", "away", "returning"
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -40,7 +41,7 @@ class Departure(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """Where new voice goes (``path``), since when, and which incident that belongs to.
+    """Where new voice goes (``path``), since when (NEVER: as the agent found it), and which incident that belongs to.
 
     ``waiting``: phones that still hold a lease while returning. ``left_s``: when each failover of the last day began.
     ``cause``: why the primary was left (``probes`` or ``link``). ``left``: how the incident began.
@@ -48,7 +49,7 @@ class Place(Struct, frozen=True):
 
     phase: str = HOME
     path: str = ""
-    since_s: float = 0.0
+    since_s: float = NEVER
     incident: str = ""
     cause: str = ""
     waiting: frozenset[str] = frozenset()

@@ -23,7 +23,7 @@ def document(state: State, now: Instant, settings: Settings) -> dict[str, Any]:
         "site": settings.site,
         "phase": place.phase,
         "path": place.path,
-        "since_s": round(now.mono_s - place.since_s, 1),
+        "since_s": _ago(place.since_s, now),
         "incident": place.incident or None,
         "waiting": len(place.waiting),
         "failovers_today": sum(1 for at_s in place.left_s if now.mono_s - at_s < 86400.0),

@@ -376,7 +376,11 @@ class Daemon:
 def _keys(router: Router) -> tuple[str, str]:
     """The router's password and certificate, read anew for each connection: they may come later than the agent."""
     try:
-        return secrets.read(router.password_file), Path(router.certificate).read_text()
+        password = secrets.read(router.password_file)
+    except OSError as error:
+        raise RouterUnusable(f"{error.filename}: {error.strerror}") from error
+    try:
+        return password, Path(router.certificate).read_text()
     except UnicodeDecodeError as error:
         raise RouterUnusable(f"{router.certificate}: not text ({error.reason}); expected a certificate (PEM)") from None
     except OSError as error:

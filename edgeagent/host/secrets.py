@@ -14,11 +14,13 @@ from pathlib import Path
 from edgeagent.host import clock
 
 SECRET_MAX_BYTES = 4096
+RESTART = "sudo systemctl restart edgeagent"
 
 
 def read(path: str) -> str:
     """The secret that site.toml calls ``path``; a line end after it is none of it.
 
+    What is put into the file while the service runs it cannot see, and the error then says so.
     Raises OSError (with ``filename`` and ``strerror``, the secret in neither) where there is none. An empty credential
     counts as none: the unit falls back to it where the file is missing, so that a missing mail password does not keep
     the agent from starting.
@@ -26,7 +28,12 @@ def read(path: str) -> str:
     handed = os.environ.get("CREDENTIALS_DIRECTORY", "")
     credential = Path(handed) / Path(path).name
     found = _text(credential) if handed and credential.exists() else ""
-    found = found or _text(Path(path))
+    try:
+        found = found or _text(Path(path))
+    except PermissionError:
+        if not handed:
+            raise
+        raise OSError(errno.EACCES, _not_handed(credential, path), path) from None
     if not found:
         raise OSError(errno.ENODATA, "it is empty; expected a password in one line", path)
     return found
@@ -57,6 +64,19 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _not_handed(credential: Path, path: str) -> str:
+    """Why a service that may not read the file was not handed it either, and what to do."""
+    if credential.exists():
+        return (
+            "it was missing or empty when the service started, and systemd hands it over only then; expected a "
+            f"password in one line, and then {RESTART}"
+        )
+    return (
+        f"it is not handed over by systemd; expected a LoadCredential of the name {credential.name} in systemctl edit "
+        f"edgeagent (see docs/install.md), and then {RESTART}"
+    )
 
 
 def _text(place: Path) -> str:

@@ -141,6 +141,9 @@ BACKUP_DIED = "The backup itself stopped working, so everything was moved at onc
 CLOCK_UNSURE = "(times are of an unset clock and may be wrong)"
 TIME_UNKNOWN = "an unknown time"
 
+# The service is handed its passwords by systemd, once, when it starts.
+RESTART = "sudo systemctl restart edgeagent (voice stays where it is)."
+
 # Every fault: what happened, what it means for the phones, what to do, who can.
 FAULT_UNKNOWN = ("A fault that this version does not know.", "Unknown.", "Ask support.", "support")
 FAULTS: dict[str, tuple[str, str, str, str]] = {
@@ -166,13 +169,14 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "The router refuses the agent's login.",
         "The phones work as long as the line does; the agent cannot move them.",
         "Compare user and password of site.toml with the router's /user, and the user's group (it needs the api "
-        "policy) and allowed address.",
+        "policy) and allowed address. After a change of site.toml or of the password file: " + RESTART,
         "support",
     ),
     "router_unusable": (
         "A file that the agent needs for the router cannot be read: its password or its certificate.",
         "The phones work as long as the line does; the agent cannot move them.",
-        "Put router.password_file and router.certificate of site.toml in place; the log says which is missing and why.",
+        "Put router.password_file and router.certificate of site.toml in place; the log says which is missing and why. "
+        "After a change of the password file: " + RESTART,
         "support",
     ),
     "router_untrusted": (
@@ -298,31 +302,33 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "mail_refused": (
         "The mail server refuses the agent's mails, or some of their recipients, for good.",
         "None. Mails about them do not arrive; they are kept and tried again.",
-        "Check sender and recipients of site.toml with the mail provider.",
+        "Check sender and recipients of site.toml with the mail provider. After a change: " + RESTART,
         "support",
     ),
     "mail_login_refused": (
         "The mail server refuses the agent's login.",
         "None. Mails about them do not arrive; they are kept and tried again.",
-        "Check mail.user and the password file that site.toml names.",
+        "Check mail.user and the password file that site.toml names. After a change: " + RESTART,
         "support",
     ),
     "mail_untrusted": (
         "The mail server shows a certificate that is not trusted, or offers no encryption. Nothing was sent to it.",
         "None. Mails about them do not arrive; they are kept and tried again.",
-        "Check mail.server_name, mail.ca_file and mail.security of site.toml, and the time of day of this machine.",
+        "Check mail.server_name, mail.ca_file and mail.security of site.toml, and the time of day of this machine. "
+        "After a change of site.toml: " + RESTART,
         "support",
     ),
     "mail_unusable": (
         "The agent cannot make up its mails: a file that site.toml names for them is missing or wrong.",
         "None. Mails about them do not arrive; they are kept and tried again.",
-        "Check mail.password_file and mail.ca_file of site.toml; the log says which and why.",
+        "Check mail.password_file and mail.ca_file of site.toml; the log says which and why. After a change: "
+        + RESTART,
         "support",
     ),
     "mail_unreachable": (
         "The mail server has not taken any mail for ten minutes.",
         "None. Mails about them wait and are tried again every minute.",
-        "Check mail.server and mail.port of site.toml, and whether the server runs.",
+        "Check mail.server and mail.port of site.toml, and whether the server runs. After a change: " + RESTART,
         "support",
     ),
     "mail_too_old": (
@@ -373,8 +379,11 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
 PATHS: dict[str, str] = {"lte": "LTE"}
 
 SCREENS: dict[str, str] = {
-    "status": "{site}: voice on {path} ({phase}) for {since_s:.0f} s; {phones} phones, {calls} in a call",
-    "path": "  {name}: {verdict}, address {address}, last answer {answered} s ago",
+    "status": "{site}: voice on {path} ({phase}){lasting}; {phones} phones, {calls} in a call",
+    "lasting": " for {seconds:.0f} s",
+    "path": "  {name}: {verdict}, address {address}, {answered}",
+    "path answered": "last answer {seconds:.1f} s ago",
+    "path silent": "no answer yet",
     "fault": "  FAULT {code} since {since_s:.0f} s: {what} {meaning} To do ({who}): {todo}",
     "rows unprovisioned": "  the router is not provisioned",
     "rows other": "  another agent leads at the router: {owner}",
@@ -399,7 +408,7 @@ SCREENS: dict[str, str] = {
     "watch event led": "no other agent leads any more",
     "watch event notice": "mail to {audience}: {kind}",
     "watch event other": "{kind}",
-    "watch voice": "{site}: voice on {path} ({phase}) for {since_s:.0f} s",
+    "watch voice": "{site}: voice on {path} ({phase}){lasting}",
     "watch phones": "{phones} phones, {calls} in a call",
     "watch plan none": "data plan: not metered by this version",
     "watch plan": "data plan: {plan}",
@@ -631,6 +640,10 @@ SCREENS: dict[str, str] = {
     "bootstrap service": "api-ssl turned on with it, for the agent's address only.",
     "bootstrap proved": "Proved: the agent's user logs in over api-ssl.",
     "bootstrap done": "Done: {user} works with the router over api-ssl, port {port}. Next: edgeagent provision --plan",
+    "bootstrap done, running": (
+        "Done: {user} works with the router over api-ssl, port {port}. The agent that runs here was handed its "
+        "password when it started. Next: sudo systemctl restart edgeagent, then edgeagent provision --plan"
+    ),
     "bootstrap complaint": "the router answered {line} by: {printed}",
     "bootstrap no certificate": "the router has not taken the certificate with its key",
     "bootstrap rolled back": "the rollback came first; the router is as before",

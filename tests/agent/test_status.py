@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,13 @@ from typing import Any
 
 import pytest
 
+from edgeagent.cli import screen
+from edgeagent.cli.status import lines
+from edgeagent.core.facts import Instant
+from edgeagent.core.settings import PRIMARY_PROBING, PathSettings
+from edgeagent.core.settings import Settings as Site
+from edgeagent.core.status import document
+from edgeagent.core.turn import first_state
 from edgeagent.daemon.control import StatusSocket
 from tests.agent.support import GOOD, MAIL_PASSWORD, PASSWORD, in_thread, run
 
@@ -21,7 +29,7 @@ DOCUMENT: dict[str, Any] = {
     "phones": 6,
     "calls": 1,
     "since_s": 12.0,
-    "paths": {"lte": {"verdict": "up", "answered_ago_s": None, "address": None}},
+    "paths": {"lte": {"verdict": "up", "answered_ago_s": 1.5, "address": None}},
     "faults": {},
 }
 
@@ -46,12 +54,24 @@ def test_status_says_where_voice_goes_and_what_is_wrong(tmp_path: Path, faults: 
         await socket.open()
         done = await asked(site, "status")
         assert (done.returncode, done.stderr) == (code, "")
-        assert "voice on lte (away)" in done.stdout
+        assert "voice on lte (away) for 12 s;" in done.stdout
         assert done.stdout.count("FAULT") == len(faults)
+        assert "last answer 1.5 s ago" in done.stdout
         assert json.loads((await asked(site, "status", "--json")).stdout)["site"] == "site-7"
         await socket.close()
 
     run(test)
+
+
+def test_what_the_agent_does_not_know_yet_is_not_made_up() -> None:
+    """Just started, the router not asked yet: not for how long voice has been where it is, and no line has answered."""
+    site = Site("site-7", "a", (PathSettings("primary", "wan", PRIMARY_PROBING),))
+    found = json.loads(json.dumps(document(first_state(site), Instant(3240.0, "boot-1"), site)))
+    said = "\n".join(lines(found))
+    assert "voice on primary (home); 0 phones" in said
+    assert "primary: unsure, address none, no answer yet" in said
+    assert not re.search(r"None|3240|inf", said)
+    assert not re.search(r"None|3240|inf", str(screen._head(found)))
 
 
 def test_status_without_an_agent_or_with_a_foreign_one_is_code_2(tmp_path: Path) -> None:

@@ -50,6 +50,18 @@ def written(kind: str, audience: str, data: dict[str, texts.Value], name: str = 
     return letter(Notify("b00t-1f", plain, audience, data, parts), "site-7", name, "America/Chicago")
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("router_login_refused", "router_unusable"),
+        *("mail_login_refused", "mail_unusable", "mail_untrusted", "mail_refused", "mail_unreachable"),
+    ],
+)
+def test_what_a_running_agent_does_not_see_corrected_is_told_with_the_restart(code: str) -> None:
+    """systemd hands a password over at the start, and site.toml is read then."""
+    assert "sudo systemctl restart edgeagent" in fault(code)[2]
+
+
 @pytest.mark.parametrize("code", list(CATALOGUE))
 def test_every_fault_says_what_happened_what_it_means_what_to_do_and_who_can(code: str) -> None:
     parts = fault(code)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from edgeagent.config.site import load
+from edgeagent.daemon.control import StatusSocket
 from hil.virtual.routeros.access import held
 from hil.virtual.routeros.backup import ENCRYPTED
 from hil.virtual.routeros.values import VERSIONS, Version
@@ -55,7 +57,23 @@ def test_an_owner_without_a_password_as_on_a_router_just_unpacked(tmp_path: Path
             site.owner_file.write_text("\n")
             done = await site.bootstrap()
             assert done.code == 0, done.said
+            assert "systemctl restart" not in done.out  # no agent runs here
             assert site.ours() == {"/user", "/user/group", "/certificate", "service"}
+
+    run(test)
+
+
+def test_where_an_agent_runs_already_the_last_line_says_to_start_it_anew(tmp_path: Path) -> None:
+    """It was handed its password when it started, and that was another one, or none."""
+
+    async def test() -> None:
+        async with place(tmp_path, "7.22") as site:
+            control = StatusSocket(Path(load(site.site).control_socket), lambda: {"format": 1})
+            await control.open()
+            done = await site.bootstrap()
+            await control.close()
+            assert done.code == 0, done.said
+            assert "sudo systemctl restart edgeagent" in done.out.splitlines()[-1]
 
     run(test)
 

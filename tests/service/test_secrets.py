@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,32 @@ def test_what_is_wrong_is_said_without_the_secret_clause_x4(place: Path, content
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert "cret-of-the-test" not in shown
     assert "\\xe9" not in shown
+
+
+@pytest.mark.parametrize(
+    ("credential", "why"),
+    [
+        (" ", "it was missing or empty when the service started"),  # as the unit gives it then
+        (None, "expected a LoadCredential of the name router.password"),
+    ],
+)
+def test_a_password_that_came_after_the_start_is_told_as_that_and_not_as_a_lack_of_permission(
+    place: Path, monkeypatch: pytest.MonkeyPatch, credential: str | None, why: str
+) -> None:
+    path = place / "router.password"
+    if credential is not None:
+        (place / "handed" / "router.password").write_text(credential)
+
+    def as_the_service(opened: Path, read: Callable[[Path], str] = secrets._text) -> str:
+        if opened == path:  # root's, mode 0600
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(opened)
+
+    monkeypatch.setattr(secrets, "_text", as_the_service)
+    with pytest.raises(PermissionError, match=why) as caught:
+        secrets.read(str(path))
+    assert (str(caught.value.filename), "Permission" in str(caught.value)) == (str(path), False)
+    assert str(caught.value.strerror).endswith("sudo systemctl restart edgeagent")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")  # by hand it is what it says
+    with pytest.raises(PermissionError, match="Permission denied"):
+        secrets.read(str(path))
