@@ -33,6 +33,7 @@ from hil.virtual.provider import Provider
 from hil.virtual.provider_events import EventLog, LineTail
 from hil.virtual.provider_mail import MailMode
 from hil.virtual.provider_names import SIP_NAME, question
+from hil.virtual.provider_programs import GUARD_S
 from hil.virtual.record_trap import RecordTrap, places, seen_by
 from hil.virtual.routeros.boards import Profile
 from hil.virtual.routeros.certificate import make_certificate
@@ -50,7 +51,7 @@ PROGRAMS = (
     *("ip", "nft", "conntrack", "kamailio", "rtpengine", "baresip", "exim4", "dnsmasq", "openssl", "setpriv"),
     *("fsfreeze", "losetup", "mkfs.ext4", "mount", "nsenter", "strace", "unshare"),
 )
-ANSWER_S, TOLD_S, PROVISION_S = 4.0, 15.0, 120.0
+ANSWER_S, PROVISION_S = 4.0, 300.0
 PROVISION_LOG = "provision.log"
 QUESTIONS, QUESTION_S = 3, 1.0
 # What the boxes need from power to service; real ones need ten times as long, which would only take our time.
@@ -250,7 +251,7 @@ class VirtualBench:
 
     async def _told(self, port: str) -> None:
         """Wait until the router's DHCP client on a port is bound."""
-        end_s = self.now() + TOLD_S
+        end_s = self.now() + GUARD_S
         while self.now() < end_s:
             rows = await self.router_sentence("/ip/dhcp-client/print")
             if any(row["interface"] == port and row["status"] == "bound" for row in rows):
@@ -279,7 +280,7 @@ class VirtualBench:
             str(self.folder / "router.events"),
         ]
         process = self.bed.spawn("rtr", command, "router.log", {"PYTHONPATH": str(REPOSITORY)})
-        end_s = self.now() + 10.0
+        end_s = self.now() + GUARD_S
         while self.router is None:
             if process.poll() is not None or self.now() > end_s:
                 raise BenchBroken(f"the virtual router did not start; see {self.bed.logs / 'router.log'}")
@@ -363,7 +364,7 @@ class VirtualBench:
             self.bed.stop(self.agent)
         else:
             self.agent.terminate()
-            await asyncio.to_thread(self.agent.wait, 15)
+            await asyncio.to_thread(self.agent.wait, GUARD_S)
         self.agent = None
         self.observe("agent stopped", kill=kill)
 
@@ -495,7 +496,7 @@ class VirtualBench:
             phone = Phone(spec, self.bed.spawn, self.folder / "phones", self.log)
             self.phones[name] = phone
             await phone.start()
-            await phone.wait_registered(15.0)
+            await phone.wait_registered()
 
         try:
             await asyncio.gather(*(one(spec.name) for spec in chosen))
@@ -613,7 +614,7 @@ class VirtualBench:
         password = "" if self.provided else PASSWORD
 
         def make() -> ApiClient:
-            return ApiClient(lambda: socket.create_connection((plan.ROUTER_LAN, 8728), 5.0), USER, password)
+            return ApiClient(lambda: socket.create_connection((plan.ROUTER_LAN, 8728), GUARD_S), USER, password)
 
         client = await asyncio.to_thread(inside, self.bed.namespace("pi"), make)
         with contextlib.closing(client):

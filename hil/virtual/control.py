@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from hil.virtual.provider_programs import GUARD_S
+
 # A full table of 20,000 flows is about 10 MB of JSON; anything longer is a mistake.
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -73,7 +75,7 @@ class ControlClient:
         self._reader = reader
         self._writer = writer
         self._turn = asyncio.Lock()
-        self.timeout_s = 10.0  # of each call
+        self.timeout_s = GUARD_S  # of each call
 
     @classmethod
     async def connect(cls, path: Path) -> ControlClient:

@@ -25,7 +25,7 @@ class EchoHost:
         """Start; returns when it listens everywhere."""
         self._output.unlink(missing_ok=True)
         await self.program.start(self._role, [sys.executable, str(_SERVER), *self._places], output=self._output)
-        await wait_until(self._is_ready, 5.0, self.program.name)
+        await wait_until(self._is_ready, self.program.name)
 
     async def stop(self) -> None:
         """End it."""

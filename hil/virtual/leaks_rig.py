@@ -19,12 +19,12 @@ from hil.virtual.leaks import ATTEMPTS, FLOW_PORT, RESOLVER, SINK_PORT, WEB, Att
 from hil.virtual.leaks_judge import DOWN, UP, Frame, judge
 from hil.virtual.name_cache import NameCache
 from hil.virtual.provider_names import ISP_NAMES, NameServer
+from hil.virtual.provider_programs import GUARD_S
 from hil.virtual.topology import Bed
 from hil.virtual.topology_netns import run_ip, set_sysctls
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 ROLES: Final = ("pc", "ph2", "pi", "rtr")
-START_S: Final = 10.0
 SHOWN_MAX: Final = 60  # kinds of unclassified packets that are told one by one
 Note = Callable[[str, dict[str, Any]], object]
 
@@ -86,7 +86,7 @@ class LeakRig:
         options = ["--role", role, "--secret", self.markers.secret, "--lte-port", self.bed.lte_port]
         command = [sys.executable, "-m", "hil.virtual.leaks_send", *options, "--control", str(control)]
         process = self.bed.spawn(role, command, f"leaks-{role}.log", {"PYTHONPATH": str(REPOSITORY)})
-        end_s = asyncio.get_running_loop().time() + START_S
+        end_s = asyncio.get_running_loop().time() + GUARD_S
         while process.poll() is None and asyncio.get_running_loop().time() < end_s:
             with contextlib.suppress(OSError):
                 return await ControlClient.connect(control)

@@ -45,7 +45,7 @@ class LeaseServer:
             "--log-facility=-",
         ]
         await self._program.start(self._role, ["dnsmasq", *options], output=self._log)
-        await wait_until(lambda: self._served() > known, 5.0, f"the DHCP server in {self._role}")
+        await wait_until(lambda: self._served() > known, f"the DHCP server in {self._role}")
 
     async def stop(self) -> None:
         """End it; it goes on with the same leases when started again."""

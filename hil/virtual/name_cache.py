@@ -31,7 +31,7 @@ class NameCache:
         """Start; returns when its port is bound. ``announce``: router advertisements on the LAN."""
         options = [*_COMMON, f"--server={self._upstream}", f"--interface={plan.BRIDGE}"]
         await self.program.start("rtr", ["dnsmasq", *options, *(_ANNOUNCE if announce else ())])
-        await wait_until(self._is_bound, 5.0, "the router's resolver")
+        await wait_until(self._is_bound, "the router's resolver")
 
     async def stop(self) -> None:
         """End it."""

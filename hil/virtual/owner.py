@@ -12,12 +12,12 @@ from typing import Final
 import asyncssh
 
 from hil.virtual import addresses as plan
+from hil.virtual.provider_programs import GUARD_S
 from hil.virtual.topology_netns import inside
 
 USER: Final = "admin"
 PASSWORD: Final = "owners-password-of-the-bench"  # noqa: S105  (the router lives in a namespace of the bench only)
 SSH_PORT: Final = 22
-ANSWER_S: Final = 20.0
 
 
 class Owner:
@@ -43,7 +43,7 @@ class Owner:
         """What the router prints to a command line, without carriage returns."""
 
         def make() -> socket.socket:
-            return socket.create_connection((plan.ROUTER_LAN, SSH_PORT), ANSWER_S)
+            return socket.create_connection((plan.ROUTER_LAN, SSH_PORT), GUARD_S)
 
         connected = await asyncio.to_thread(inside, self._namespace, make)
         connected.setblocking(False)
@@ -57,5 +57,5 @@ class Owner:
             client_keys=None,
             config=None,
         ) as connection:
-            done = await connection.run(line, timeout=ANSWER_S)
+            done = await connection.run(line, timeout=GUARD_S)
         return str(done.stdout).replace("\r\n", "\n").splitlines()

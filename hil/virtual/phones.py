@@ -30,13 +30,11 @@ from typing import Any, Final, Literal
 from hil.virtual import addresses
 from hil.virtual.provider_events import EventLog
 from hil.virtual.provider_names import SIP_NAME
-from hil.virtual.provider_programs import Program, ProgramError, Spawn, stop_all
+from hil.virtual.provider_programs import GUARD_S, Program, ProgramError, Spawn, stop_all
 
 CONTROL_PORT: Final = 4444
 # No call lasts longer: the tone's length, of which each end of a call holds a copy in memory (14 MB for 15 minutes).
 CALL_S_MAX: Final = 900
-_CONNECT_S: Final = 5.0
-_ANSWER_S: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Phone:
         """The phone's own belief: its last REGISTER was answered with 200. The provider's bindings are the truth."""
         return self._registered
 
-    async def wait_registered(self, timeout_s: float) -> None:
+    async def wait_registered(self, timeout_s: float = GUARD_S) -> None:
         """Return once registered; TimeoutError after ``timeout_s``."""
         if not self._registered and "OK" in await self.reginfo():
             self._registered = True  # the answer came before the control connection stood
@@ -186,10 +184,10 @@ class Phone:
         self._waiting[token] = answer
         try:
             self._writer.write(b"%d:%s," % (len(message), message))
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(GUARD_S):
                 text: str = await answer
         except TimeoutError:
-            raise ProgramError(f"phone {self.spec.name} does not answer {name!r} within {_ANSWER_S:g} s") from None
+            raise ProgramError(f"phone {self.spec.name} does not answer {name!r} within {GUARD_S:g} s") from None
         finally:
             self._waiting.pop(token, None)
         return re.sub(r"\x1b\[[\d;]*[a-zA-Z]", "", text)
@@ -197,7 +195,7 @@ class Phone:
     async def _connect(self) -> asyncio.StreamReader:
         """Open the control connection from inside the phone's namespace: to the LAN it is just another packet."""
         target = (self.spec.address, CONTROL_PORT)
-        until = asyncio.get_running_loop().time() + _CONNECT_S
+        until = asyncio.get_running_loop().time() + GUARD_S
         while True:
             try:
                 raw = self.program.in_namespace(lambda: socket.create_connection(target, 1.0))

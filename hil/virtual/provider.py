@@ -19,7 +19,7 @@ from hil.virtual.provider_events import EventLog
 from hil.virtual.provider_mail import MailServer
 from hil.virtual.provider_media import MediaCall, MediaRelay
 from hil.virtual.provider_names import ISP_NAMES, MAIL_NAME, PROVIDER_NAMES, SIP_NAME, NameServer
-from hil.virtual.provider_programs import ProgramError, Spawn, stop_all
+from hil.virtual.provider_programs import GUARD_S, ProgramError, Spawn, stop_all
 from hil.virtual.provider_sip import Binding, SipServer
 
 
@@ -66,7 +66,7 @@ class Provider:
             await stop_all(servers)
             self.maildrop.start()
             await self.far_end.start()
-            await self.far_end.wait_registered(3.0)
+            await self.far_end.wait_registered()
         except BaseException:
             await self.stop()
             raise
@@ -103,7 +103,7 @@ class Provider:
         """End of :meth:`stop_voice`. The far end registers again, so that it can be called at once."""
         await stop_all([self.sip.start(), self.media.start(), self.far_end.stop()])
         await self.far_end.start()
-        await self.far_end.wait_registered(3.0)
+        await self.far_end.wait_registered()
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
@@ -115,6 +115,6 @@ def make_certificate(certificate: Path, key: Path) -> None:
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-keyout", str(key), "-out", str(certificate), "-days", "7", "-subj", f"/CN={MAIL_NAME}"]
     command += ["-addext", f"subjectAltName={names}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=False)
     if done.returncode != 0:
         raise ProgramError(f"openssl made no certificate: {done.stderr.strip()}")

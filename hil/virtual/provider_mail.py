@@ -73,7 +73,7 @@ class MailServer:
         shell = ["unshare", "--mount", "/bin/sh", "-c", script, "sh"]
         await self.program.start("prov", [*shell, exim, "-bdf", "-C", f"{_ROOT}/exim.conf"])
         for port in (SUBMISSION_PORT, SUBMISSIONS_PORT):
-            await wait_until(functools.partial(self._answers, port), 5.0, f"exim on port {port}")
+            await wait_until(functools.partial(self._answers, port), f"exim on port {port}")
 
     async def stop(self) -> None:
         """End it; connections are then refused. Delivered mail stays."""

@@ -15,6 +15,7 @@ from hil.virtual import addresses
 from hil.virtual.provider_programs import Program, ProgramError, Spawn, wait_until
 
 _CONTROL: Final = ("127.0.0.1", 2223)
+_ANSWER_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class MediaRelay:
             f"--port-max={high}",
         ]
         await self.program.start("prov", ["rtpengine", *options])
-        await wait_until(self._answers, 5.0, "rtpengine's control port")
+        await wait_until(self._answers, "rtpengine's control port")
 
     async def stop(self) -> None:
         """End it; calls lose their audio at once."""
@@ -95,7 +96,7 @@ class MediaRelay:
         self._cookie += 1
         cookie = str(self._cookie).encode()
         with self.program.in_namespace(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
-            client.settimeout(0.5)
+            client.settimeout(_ANSWER_S)
             try:
                 client.connect(_CONTROL)
                 client.send(cookie + b" " + bencode(request))

@@ -53,7 +53,7 @@ class NameServer:
             for service, port in (("_sip._udp", 5060), ("_sip._tcp", 5060), ("_sips._tcp", 5061)):
                 options.append(f"--srv-host={service}.{SIP_NAME},{SIP_NAME},{port}")
         await self.program.start(self._role, ["dnsmasq", *options])
-        await wait_until(self._answers, 5.0, f"the name server on {self.address}")
+        await wait_until(self._answers, f"the name server on {self.address}")
 
     async def stop(self) -> None:
         """End it; questions then meet a closed port."""

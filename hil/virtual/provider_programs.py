@@ -26,6 +26,9 @@ Spawn = Callable[[str, Sequence[str], str], "subprocess.Popen[bytes]"]
 
 T = TypeVar("T")
 
+# How long the bench waits for a program of its own to start, answer or end. Nothing is judged by it, so it is generous:
+# a machine that is slow is no broken bench.
+GUARD_S: Final = 90.0
 _CLONE_NEWNET: Final = 0x40000000  # <linux/sched.h>
 _POLL_S: Final = 0.02
 
@@ -59,7 +62,7 @@ class Program:
         # Moved into place, so that a reader never finds the file without the number.
         script = f'echo $$ >{target}.new && mv {target}.new {target} && exec "$@"{redirect}'
         self._process = self._spawn(role, ["/bin/sh", "-c", script, "sh", *argv], self.name)
-        await wait_until(lambda: self._pid_path.exists() or self.exit_code is not None, 5.0, f"{self.name} to start")
+        await wait_until(lambda: self._pid_path.exists() or self.exit_code is not None, f"{self.name} to start")
         if not self._pid_path.exists():
             raise ProgramError(f"{self.name} did not start: exit code {self.exit_code}; see its log")
         self.pid = int(self._pid_path.read_text())
@@ -96,15 +99,15 @@ class Program:
         for member in tree:
             if is_alive(member):
                 _signal(member[0], signal.SIGKILL)
-        await asyncio.to_thread(process.wait, 5.0)
-        await wait_until(lambda: not any(is_alive(member) for member in tree), 5.0, f"{self.name} to end")
+        await asyncio.to_thread(process.wait, GUARD_S)
+        await wait_until(lambda: not any(is_alive(member) for member in tree), f"{self.name} to end")
         self._pid_path.unlink(missing_ok=True)
 
 
-async def run_in(spawn: Spawn, role: str, argv: Sequence[str], log_name: str, *, timeout_s: float = 5.0) -> None:
+async def run_in(spawn: Spawn, role: str, argv: Sequence[str], log_name: str) -> None:
     """Run a short command in the namespace of ``role`` to its end; raises ProgramError on a non-zero exit."""
     process = spawn(role, argv, log_name)
-    code = await asyncio.to_thread(process.wait, timeout_s)
+    code = await asyncio.to_thread(process.wait, GUARD_S)
     if code != 0:
         raise ProgramError(f"{shlex.join(argv)} in {role!r}: exit code {code}; see log {log_name!r}")
 
@@ -139,12 +142,12 @@ def in_namespace(namespace: Path, make: Callable[[], T]) -> T:
     return result[0]
 
 
-async def wait_until(ready: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Return as soon as ``ready()`` is true; ProgramError after ``timeout_s`` seconds."""
-    until = time.monotonic() + timeout_s
+async def wait_until(ready: Callable[[], bool], what: str) -> None:
+    """Return as soon as ``ready()`` is true; ProgramError after ``GUARD_S``."""
+    until = time.monotonic() + GUARD_S
     while not ready():
         if time.monotonic() >= until:
-            raise ProgramError(f"waited {timeout_s:g} s in vain for {what}")
+            raise ProgramError(f"waited {GUARD_S:g} s in vain for {what}")
         await asyncio.sleep(_POLL_S)
 
 

@@ -28,6 +28,7 @@ FLOW_TIMER_S: Final = 25  # RFC 5626 section 4.4.1: what the registrar tells pho
 
 _TEMPLATE: Final = Path(__file__).with_name("templates") / "kamailio.cfg"
 _MARK: Final = "EDGEEV "
+_ANSWER_S: Final = 10.0
 _PAUSE_TABLE: Final = "ebt_pause"
 
 
@@ -79,7 +80,7 @@ class SipServer:
         await self.program.start("prov", argv, output=self._output)
         self._tail.start()
         try:
-            await wait_until(self._answers, 5.0, "Kamailio's control socket")
+            await wait_until(self._answers, "Kamailio's control socket")
         except ProgramError as error:
             raise ProgramError(f"{error}; Kamailio said: {self._output.read_text()[-2000:]}") from None
 
@@ -171,7 +172,7 @@ class SipServer:
         reply_path = folder / f"reply-{time.monotonic_ns()}"
         request = {"jsonrpc": "2.0", "method": method, "params": list(parameters), "id": 1}
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-            client.settimeout(1.0)
+            client.settimeout(_ANSWER_S)
             try:
                 client.bind(str(reply_path))
                 client.connect(str(folder / "control"))

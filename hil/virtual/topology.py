@@ -29,6 +29,7 @@ from typing import Any, Final
 from hil.virtual import addresses as plan
 from hil.virtual import topology_netns as netns
 from hil.virtual.control import ControlClient, ControlError
+from hil.virtual.provider_programs import GUARD_S
 
 SITE_HOSTS: Final = ("pi", "pc", "ph1", "ph2", "ph3", "ph4", "ph5", "ph6")
 ROLES: Final = ("rtr", *SITE_HOSTS, "isp", "car", "inet", "prov")
@@ -85,9 +86,9 @@ def clean_stale() -> list[str]:
     return removed
 
 
-async def wait_for_emulator(control: Path, process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> ControlClient:
+async def wait_for_emulator(control: Path, process: subprocess.Popen[bytes]) -> ControlClient:
     """Connect to an emulator that is starting; raises :class:`BedError` when it died or took too long."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + GUARD_S
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             client = await ControlClient.connect(control)
@@ -205,7 +206,7 @@ class Bed:
         """Signal a spawned program's whole group and wait for the program itself."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sig)
-        process.wait(10)
+        process.wait(GUARD_S)
 
     def teardown(self) -> None:
         """Kill everything in the bed's namespaces, remove them and the folder. May be called twice."""
@@ -215,7 +216,7 @@ class Bed:
                 os.killpg(program.process.pid, signal.SIGKILL)
         netns.delete(netns.existing(f"eb-{self.bed_id}-"))
         for program in self._programs:
-            program.process.wait(10)
+            program.process.wait(GUARD_S)
         self._programs.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 

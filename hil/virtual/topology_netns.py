@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
+from hil.virtual.provider_programs import GUARD_S
+
 NETNS_FOLDER: Final = Path("/run/netns")
 _CLONE_NEWNET: Final = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -78,21 +80,21 @@ def existing(prefix: str) -> list[str]:
     return sorted(entry.name for entry in NETNS_FOLDER.iterdir() if entry.name.startswith(prefix))
 
 
-def kill_members(names: Iterable[str], timeout_s: float = 5.0) -> int:
+def kill_members(names: Iterable[str]) -> int:
     """SIGKILL every process in these namespaces, however it was started; returns how many. Never the caller."""
     wanted = set()
     for name in names:
         with contextlib.suppress(OSError):
             wanted.add((NETNS_FOLDER / name).stat().st_ino)
     killed: set[int] = set()
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + GUARD_S
     while wanted and (members := _members(wanted)):
         for pid in members:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         killed.update(members)
         if time.monotonic() > deadline:
-            raise NamespaceError(f"processes {sorted(members)} did not die within {timeout_s:g} s")
+            raise NamespaceError(f"processes {sorted(members)} did not die within {GUARD_S:g} s")
         time.sleep(0.005)
     return len(killed)
 

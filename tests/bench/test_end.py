@@ -28,6 +28,10 @@ def end(*_):
     sys.exit(143)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "{1}" in name else end)
 Path("{0}", name + ".begun").touch()
+if "{3}" in name:
+    log = Path(sys.argv[-1].removesuffix("json") + "events", "run", "bench.events")
+    log.parent.mkdir(parents=True)
+    log.write_text('{{"t": 1.0, "source": "bench", "event": "site up"}}')
 time.sleep(60 if "{2}" in name else 0)
 """
 
@@ -36,6 +40,7 @@ import sys, tests.conftest, tests.stories
 tests.stories.PROGRAM = (sys.executable, {0!r})
 tests.stories.END_S = 2.0
 tests.stories.AT_ONCE = {1}
+tests.stories.UP_S = {2}
 tests.conftest.can_run = lambda: ""
 """
 
@@ -79,11 +84,21 @@ def test_a_bench_told_to_end_clears_away_its_bed_and_says_so_with_143(place: Pat
 
 
 def session_of(
-    place: Path, tests: str, *, long: str = "nothing", deaf: str = "nothing", at_once: int = 100
+    place: Path,
+    tests: str,
+    *,
+    long: str = "nothing",
+    deaf: str = "nothing",
+    up: str = "nothing",
+    at_once: int = 100,
+    up_s: float = 0.0,
 ) -> list[str]:
-    """The command of a session whose stories are small programs; those named ``long`` last, ``deaf`` ones also stay."""
-    (place / "fake.py").write_text(FAKE.format(place, deaf, long))
-    (place / "plugin.py").write_text(PLUGIN.format(str(place / "fake.py"), at_once))
+    """The command of a session whose stories are small programs.
+
+    Those named ``long`` last, ``deaf`` ones also stay, ``up`` ones say that their site is up.
+    """
+    (place / "fake.py").write_text(FAKE.format(place, deaf, long, up))
+    (place / "plugin.py").write_text(PLUGIN.format(str(place / "fake.py"), at_once, up_s))
     (place / "test_scenarios.py").write_text(tests)
     options = ["-p", "tests.conftest", "-p", "plugin", "-p", "no:cacheprovider", "-c", os.devnull]
     return [sys.executable, "-m", "pytest", *options, "--rootdir", str(place), str(place / "test_scenarios.py")]
@@ -143,6 +158,17 @@ def test_no_more_stories_run_at_once_than_the_machine_bears(place: Path) -> None
         "def test_a(stories):\n    time.sleep(2.0)\n    assert len(list(Path(__file__).parent.glob('*.begun'))) == 3\n"
     )
     done = finished(place, session_of(place, tests, long="run", at_once=3))
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_story_is_begun_when_the_site_of_the_one_before_is_up(place: Path) -> None:
+    tests = (
+        "import time\nfrom pathlib import Path\n"
+        "def begun():\n    return len(list(Path(__file__).parent.glob('*.begun')))\n"
+        "def test_a(stories):\n    while begun() < 2:\n        time.sleep(0.02)\n"
+        "    time.sleep(1.0)\n    assert begun() == 2\n"
+    )
+    done = finished(place, session_of(place, tests, long="run", up=STORIES[0][0], up_s=60.0))
     assert done.returncode == 0, done.stdout
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hil.virtual.routeros.plane import Row
 from hil.virtual.routeros.wire import Decoder, encode_sentence
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0  # a guard: the bench waits for a router of its own
 
 
 class ApiClient:
