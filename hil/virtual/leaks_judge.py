@@ -112,9 +112,7 @@ def class_of(packet: Packet, direction: str) -> str | None:
     if packet.protocol == UDP and {packet.source_port, packet.target_port} == {67, 68}:
         return "dhcp"
     if near == plan.ROUTER_WAN and direction == UP:
-        # RouterOS 6: a phone's row keeps the dead line's address until it is removed, a moment after the lease.
-        voice = _transport_class(packet.protocol, far, far_port) in ("voice-signalling", "voice-media")
-        return "voice-stale" if voice else None
+        return _stale_class(packet, far, far_port)
     if near != plan.ROUTER_LTE:
         return None
     if packet.protocol == ICMP:
@@ -132,6 +130,18 @@ def _transport_class(protocol: int, far: str, far_port: int) -> str | None:
     if _is_voice(far) and protocol == UDP and _is_media(far_port):
         return "voice-media"
     return None
+
+
+def _stale_class(packet: Packet, far: str, far_port: int) -> str | None:
+    """RouterOS 6: a phone's row keeps the dead line's address until it is removed, a moment after the lease.
+
+    So does what a phone's kernel says of the media that still comes by that row when the phone has hung up.
+    """
+    protocol, quoted = packet.protocol, packet.quoted
+    if protocol == ICMP and quoted is not None and quoted.target == plan.ROUTER_WAN:
+        protocol, far, far_port = quoted.protocol, quoted.source, quoted.source_port
+    voice = _transport_class(protocol, far, far_port) in ("voice-signalling", "voice-media")
+    return "voice-stale" if voice else None
 
 
 def _icmp_class(packet: Packet, direction: str, far: str) -> str | None:
@@ -223,9 +233,14 @@ def _is_fragment(ip: bytes) -> bool:
 
 
 def _link_class(frame: Frame) -> str | None:
-    """ARP between the router and the carrier."""
+    """ARP between the router and the carrier.
+
+    A kernel asks in the name of the packet that waits: for a stale one (see above) that is the router's other address.
+    """
     data = frame.data
     ends = [socket.inet_ntoa(data[at : at + 4]) for at in (28, 38) if len(data) >= 42]
+    if ends and ends[frame.direction == DOWN] == plan.ROUTER_WAN:
+        ends[frame.direction == DOWN] = plan.ROUTER_LTE
     own = ipaddress.IPv4Network(plan.LTE_PREFIX)
     if data[12:14] == ETHERTYPE_ARP and ends and all(ipaddress.IPv4Address(end) in own for end in ends):
         return "arp"

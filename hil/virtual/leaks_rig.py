@@ -17,11 +17,12 @@ from hil.virtual.echo_host import EchoHost
 from hil.virtual.emulator_tape import frames
 from hil.virtual.leaks import ATTEMPTS, FLOW_PORT, RESOLVER, SINK_PORT, WEB, Attempt, Markers
 from hil.virtual.leaks_judge import DOWN, UP, Frame, judge
+from hil.virtual.leaks_send import source6
 from hil.virtual.name_cache import NameCache
 from hil.virtual.provider_names import ISP_NAMES, NameServer
-from hil.virtual.provider_programs import GUARD_S
+from hil.virtual.provider_programs import GUARD_S, wait_until
 from hil.virtual.topology import Bed
-from hil.virtual.topology_netns import run_ip, set_sysctls
+from hil.virtual.topology_netns import inside, run_ip, set_sysctls
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 ROLES: Final = ("pc", "ph2", "pi", "rtr")
@@ -70,7 +71,11 @@ class LeakRig:
             await part.stop()
 
     async def power_router(self, *, on: bool) -> None:
-        """A router that is off sends nothing of its own and forwards no multicast; what it does in booting counts."""
+        """A router that is off sends nothing of its own and forwards no multicast; what it does in booting counts.
+
+        On: returns when the PC has its IPv6 default from it, for before that it can send none of what needs one. A
+        kernel asks for it every four seconds, and has to be answered.
+        """
         self.router_on = on
         if not on:
             await self.senders["rtr"].call("end")
@@ -80,6 +85,17 @@ class LeakRig:
         await self.senders["rtr"].call("relay", **relay)
         if self.label:
             await self._begin("rtr")
+        if self.ipv6:
+            await wait_until(self._pc_has_default, "the PC's IPv6 default")
+
+    def _pc_has_default(self) -> bool:
+        def asks() -> bool:
+            try:
+                return bool(source6())
+            except OSError:
+                return False
+
+        return inside(self.bed.namespace("pc"), asks)
 
     async def _sender(self, role: str) -> ControlClient:
         control = self.bed.folder / f"leaks-{role}.sock"

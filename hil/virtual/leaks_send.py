@@ -109,7 +109,7 @@ class Sender:
     def _send_raw(self, attempt: Attempt, marker: bytes) -> None:
         where = attempt.where
         if attempt.ipv6:
-            packets = BUILDERS[attempt.how](_source6(), marker, where)
+            packets = BUILDERS[attempt.how](source6(), marker, where)
             if self.raw6 is None:
                 self.raw6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
                 self.raw6.setblocking(False)
@@ -163,7 +163,7 @@ def _index(any_socket: socket.socket, device: str) -> int:
     return int(struct.unpack("16si20x", answer)[1])
 
 
-def _source6() -> str:
+def source6() -> str:
     """The address that the kernel would take; OSError without a default."""
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
         probe.connect((WEB6, 9))

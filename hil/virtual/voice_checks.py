@@ -21,7 +21,7 @@ PHONES: Final = {"udp": "p1", "tcp": "p5", "tls": "p6"}
 LIMIT_S: Final = 6.0
 TALK_S: Final = 2.0
 AUDIO_PACKETS_MIN: Final = 40  # of 100 in that time
-MEDIA_PACKETS, MEDIA_SPACING_S = 25, 0.02
+MEDIA_PACKETS, MEDIA_SPACING_S, MEDIA_BACK_S = 25, 0.02, 5.0
 RTP_START: Final = b"\x80\x00"
 TAG_BYTES: Final = 2200  # comes back in the answer, which therefore needs fragments, too
 
@@ -82,7 +82,7 @@ class VoiceChecks:
         return await self._wait(match, LIMIT_S, since_s - 0.05) is not None
 
     async def _media(self, port: int) -> bool:
-        """Half of a stream's packets at least come back."""
+        """Half of a stream's packets at least come back; how soon is not asked."""
         back = 0
         with contextlib.closing(self._enter()) as sender:
             sender.setblocking(False)
@@ -91,10 +91,10 @@ class VoiceChecks:
                 with contextlib.suppress(OSError):
                     sender.send(RTP_START + number.to_bytes(2) + bytes(168))
                 await asyncio.sleep(MEDIA_SPACING_S)
-            await asyncio.sleep(0.3)
-            with contextlib.suppress(OSError):
-                while sender.recv(2048):
-                    back += 1
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(MEDIA_BACK_S):
+                    while back < MEDIA_PACKETS // 2:
+                        back += bool(await asyncio.get_running_loop().sock_recv(sender, 2048))
         return back >= MEDIA_PACKETS // 2
 
     async def _large_invite(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hil.virtual.leaks_judge import DOWN, ICMP, ICMPV6, TCP, UDP, UP, Frame, Pac
 from hil.virtual.leaks_packets import BUILDERS, checksum
 
 MARKERS = Markers("0123ab")
-LTE, PHONE = plan.ROUTER_LTE, plan.PHONES[0]
+LTE, OLD, PHONE = plan.ROUTER_LTE, plan.ROUTER_WAN, plan.PHONES[0]
 
 
 def named(name: str) -> Attempt:
@@ -121,6 +122,11 @@ def test_later_fragments_of_voice_have_the_ports_of_their_first() -> None:
             Packet(ICMP, LTE, plan.SBC, icmp_type=3, quoted=Packet(UDP, plan.SBC, LTE, 30000, 10000)),
             "icmp-errors",
         ),
+        (
+            UP,
+            Packet(ICMP, OLD, plan.SBC, icmp_type=3, quoted=Packet(UDP, plan.SBC, OLD, 30000, 10000)),
+            "voice-stale",
+        ),
     ],
 )
 def test_what_may_cross_has_a_class(direction: str, packet: Packet, name: str) -> None:
@@ -144,10 +150,31 @@ def test_what_may_cross_has_a_class(direction: str, packet: Packet, name: str) -
         (DOWN, Packet(UDP, plan.SBC, PHONE, 5060, 5060)),
         (UP, Packet(ICMP, LTE, WEB, icmp_type=3, quoted=Packet(UDP, WEB, LTE, 443, 10000))),
         (UP, Packet(ICMP, LTE, plan.SBC, icmp_type=3)),
+        (UP, Packet(ICMP, OLD, plan.SBC, icmp_type=3)),
+        (UP, Packet(ICMP, OLD, WEB, icmp_type=3, quoted=Packet(UDP, WEB, OLD, 443, 10000))),
+        (UP, Packet(UDP, OLD, WEB, 10000, 443)),
     ],
 )
 def test_what_may_not_cross_has_none(direction: str, packet: Packet) -> None:
     assert class_of(packet, direction) is None
+
+
+@pytest.mark.parametrize(
+    ("direction", "asks", "asked", "known"),
+    [
+        (UP, LTE, plan.CARRIER_GATEWAY, True),
+        (UP, OLD, plan.CARRIER_GATEWAY, True),  # for a stale packet that waits
+        (DOWN, plan.CARRIER_GATEWAY, LTE, True),
+        (DOWN, plan.CARRIER_GATEWAY, OLD, True),  # the answer to that
+        (UP, PHONE, plan.CARRIER_GATEWAY, False),
+        (UP, LTE, WEB, False),
+        (DOWN, OLD, LTE, False),
+    ],
+)
+def test_arp_between_the_router_and_the_carrier_has_a_class(direction: str, asks: str, asked: str, known: bool) -> None:
+    body = bytes(14) + socket.inet_aton(asks) + bytes(6) + socket.inet_aton(asked)
+    found = judge([Frame(1.0, direction, bytes(12) + b"\x08\x06" + body)], MARKERS, 10.0)
+    assert (bool(found.classes), bool(found.unclassified)) == (known, not known)
 
 
 def test_control_and_judged_part_are_told_apart_by_time() -> None:
