@@ -100,6 +100,14 @@ class Bench(Protocol):
     async def probe_gap(self, label: str) -> None:
         """Note, as an event ``probe_gaps``, the longest spacing of the pings to each target since the last reset."""
 
+    async def note_stalls(self, label: str) -> None:
+        """Note what shows whether the machine held the agent up.
+
+        As an event ``pings`` (source ``emulator``), by line and target, when the latest pings from the site came to
+        it. As an event ``kept waiting`` (source ``kernel``), so far: ``agent_s``, for how long threads of the agent
+        stood ready and were not run, and ``stolen_s``, what a hypervisor took from the machine's processors.
+        """
+
     async def reset_gaps(self) -> None:
         """Measure silences and spacings from now on."""
 
@@ -230,9 +238,10 @@ class Bench(Protocol):
     async def note_api_load(self, label: str) -> Event:
         """Note, as an event ``load``, the router's own counts of what its API did so far.
 
-        ``rows`` of its connection table; by connection to the API ("api-ssl ADDRESS:PORT"), the ``packet_bytes`` of
-        both directions that it counts there; ``api_bytes`` without headers and TLS, by service; ``log_lines`` that
-        name the agent's user.
+        ``rows`` of its connection table; by connection to the API ("api-ssl ADDRESS:PORT"), the ``packets`` and
+        ``packet_bytes`` of both directions that it counts there; by service, ``acks``, the ``packets`` and ``bytes``
+        of those that acknowledge and carry nothing, since the first such note; ``api_bytes`` without headers and TLS,
+        by service; ``log_lines`` that name the agent's user.
         """
 
     async def place_call(self, phone: str, timeout_s: float) -> float | None:

@@ -8,7 +8,7 @@ from hil import events as seen
 from hil.bench import Bench, Event
 from hil.report import Measure, Samples
 from hil.scenario import Scenario
-from hil.scenarios import _steps
+from hil.scenarios import _stalls, _steps
 from hil.virtual import addresses as plan
 
 RETURN_MAX_S = 50.0
@@ -26,9 +26,11 @@ def scenario(name: str, purpose: str, go: Act, come_back: Act, measures: tuple[M
         gone_s = await go(bench)
         bench.observe("cause", at_s=gone_s)
         bench.observe("cut", at_s=gone_s)
+        await bench.note_stalls(_stalls.CUT)
         lease = await bench.wait(_steps.is_site_lease, 20.0, gone_s)
         if lease is None:
             return
+        await bench.note_stalls(_stalls.SWITCHED)
         bench.observe("switched", at_s=lease["t"])
         await _steps.switch_over(bench, lease["t"])
         await bench.lan_attempt("LEAK-ON-LTE")
@@ -40,7 +42,8 @@ def scenario(name: str, purpose: str, go: Act, come_back: Act, measures: tuple[M
         await _steps.all_mails(bench, 4, MAIL_S)
         await _steps.controls(bench)
 
-    return Scenario(name, purpose, story, figures, measures, breakages=("agent-not-started", "lease-swallowed"))
+    told = (*measures, _stalls.TOLD)
+    return Scenario(name, purpose, story, figures, told, breakages=("agent-not-started", "lease-swallowed"))
 
 
 def figures(events: Sequence[Event]) -> Samples:
@@ -50,7 +53,7 @@ def figures(events: Sequence[Event]) -> Samples:
     if lease is None:
         return {"switches": [0.0]} if cut else {}
     switched_s = float(lease["t"])
-    samples = {"detection_s": [switched_s - cut[0]["at_s"]]}
+    samples = _stalls.detection(events, cut[0]["at_s"], switched_s)
     # A lost link turns the router's own routes at once: voice may be there before the lease is.
     voice = seen.voice_started(events, "lte", cut[0]["at_s"])
     if voice is not None:

@@ -14,7 +14,7 @@ from hil import events as seen
 from hil.bench import Bench, BenchBroken, Event
 from hil.report import Measure, Samples
 from hil.scenario import Scenario
-from hil.scenarios import _right, _steps
+from hil.scenarios import _calls, _right, _steps
 from hil.virtual import addresses as plan
 
 UDP, SLOW = ("p1", "p4"), ("p5", "p6")  # all with 60 s; p5 and p6 talk TCP and TLS
@@ -22,14 +22,13 @@ CALLS = ("p4", "p3")
 STRETCHES = 4  # that end with the phones on another line
 BACK_S = 120.0
 TOGETHER_S = 60.0
-GAP_S = 0.2  # ten packets: a crowded bench was seen to stall for 0.13 s; a call that is let go stays silent for good
+GAP_S = 0.1
 HOLD_S = 900.0  # the agent must still be away when it dies for good
 WATCH_S = 65.0  # each phone has registered once more by then
 SLOW_S = 200.0
 LAPSE_S = 75.0
 LOSS = 0.02
 BLIP_S = 0.5
-BUSY = 50  # packets: media, not its control protocol
 
 MEASURES = (
     Measure("first_voice_s", "s", TOGETHER_S),
@@ -37,6 +36,7 @@ MEASURES = (
     Measure("udp60_phones_back", "", STRETCHES * len(UDP), "equal"),
     Measure("tcp60_back_s", "s", None, "info"),
     Measure("call_gap_s", "s", GAP_S),
+    Measure("call_spacing_s", "s", None, "info"),
     Measure("second_switches", "", 0, "equal"),
 )
 
@@ -166,23 +166,15 @@ def figures(events: Sequence[Event]) -> Samples:
     voice = seen.voice_started(events, "lte", together[0]["at_s"]) if together else None
     if voice is not None:
         samples["first_voice_s"] = [voice["t"] - together[0]["at_s"]]
-    gaps = [gap for label in ("returned", "for good") for gap in _gaps(events, f"call kept: {label}")]
+    labels = [f"call kept: {label}" for label in ("returned", "for good")]
+    gaps = [gap for label in labels for gap in _calls.gaps_s(events, label)]
     if len(gaps) == 2 * 2:  # two calls, both directions
-        samples["call_gap_s"] = gaps
+        spacings = [_calls.spacing_s(events, label) for label in labels]
+        samples |= {"call_gap_s": gaps, "call_spacing_s": [one for one in spacings if one is not None]}
     back = seen.of(events, "bench", "agent back")
     if back:
         samples["second_switches"] = [float(sum(rebound(events, one["since_s"], one["until_s"]) for one in back))]
     return samples
-
-
-def _gaps(events: Sequence[Event], label: str, line: str = "lte") -> list[float]:
-    """The longest silence of each busy media flow by a line, one that still lasts included."""
-    found = seen.of(events, "emulator", "max_gaps", label=label)
-    if not found:
-        return []
-    busy = [flow for flow in found[-1]["gaps"] if flow["link"] == line and flow["packets"] > BUSY]
-    ended = [found[-1]["t"] - (flow["last_delivered_t"] or 0.0) for flow in busy]
-    return [max(flow["max_delivered_gap_s"], lasts_s) for flow, lasts_s in zip(busy, ended, strict=True)]
 
 
 def rebound(events: Sequence[Event], since_s: float, until_s: float) -> int:
@@ -204,7 +196,7 @@ def controls(events: Sequence[Event]) -> dict[str, str]:
     if not stretch or seen.marked(events, "given up") is not None:
         return {}
     since_s = float(stretch[0]["since_s"])
-    silences = _gaps(events, "blip", "wan")
+    silences = _calls.gaps_s(events, "blip", "wan")
     moved = rebound(events, since_s, since_s + WATCH_S)
     return {
         "second switch": "bit" if moved else "did not bite: nobody was seen to move",

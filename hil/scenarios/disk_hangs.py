@@ -12,7 +12,7 @@ from hil import events as seen
 from hil.bench import Bench, Event
 from hil.report import Measure, Samples
 from hil.scenario import Scenario
-from hil.scenarios import _probes, _steps
+from hil.scenarios import _probes, _stalls, _steps
 from hil.virtual import addresses as plan
 
 HOLD_S = 10.0
@@ -24,6 +24,7 @@ PHONES = ("p1", "p2", "p4")
 
 MEASURES = (
     Measure("detection_s", "s", 3.0 + RECORD_S, "p95"),
+    _stalls.TOLD,
     Measure("switch_s", "s", 0.5, "p95"),
     Measure("probe_delay_s", "s", _probes.DELAY_S),
     Measure("failover_mails", "", 2, "equal"),
@@ -45,8 +46,10 @@ async def story(bench: Bench) -> None:
     cut_s = await bench.cut("wan")
     bench.observe("cause", at_s=cut_s)
     bench.observe("cut", at_s=cut_s)
+    await bench.note_stalls(_stalls.CUT)
     lease = await bench.wait(_steps.is_site_lease, 20.0, cut_s)
     if lease is not None:
+        await bench.note_stalls(_stalls.SWITCHED)
         bench.observe("switched", at_s=lease["t"])
         await _steps.switch_over(bench, lease["t"])
         await bench.lan_attempt("LEAK-ON-LTE")
@@ -80,7 +83,7 @@ def figures(events: Sequence[Event]) -> Samples:
     if lease is None or not thawed:
         return {"failover_mails": [float(len(seen.mails(events, "failover")))]} if cut else {}
     switched_s = float(lease["t"])
-    samples = {"detection_s": [switched_s - cut[0]["at_s"]]}
+    samples = _stalls.detection(events, cut[0]["at_s"], switched_s)
     voice = seen.voice_started(events, "lte", switched_s)
     if voice is not None:
         samples["switch_s"] = [voice["t"] - switched_s]

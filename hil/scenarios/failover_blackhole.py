@@ -9,7 +9,7 @@ from hil import events as seen
 from hil.bench import Bench, Event
 from hil.report import Measure, Samples
 from hil.scenario import Scenario
-from hil.scenarios import _steps
+from hil.scenarios import _calls, _stalls, _steps
 from hil.virtual import addresses as plan
 
 HOLD_S = 30.0
@@ -22,10 +22,12 @@ INFORMED_S = 190.0
 # The keep-alive notices the new address within the flow timer (25 s); then the phone waits 30 to 60 s by RFC 5626
 # section 4.5 before it registers. Nothing in the network shortens that.
 RFC5626_S = 25.0 + 60.0
+CALL_GAP_S = 0.1
 BINDINGS = {"udp60": "p1", "udp120": "p2", "rfc5626": "p3", "tcp60": "p5", "tls60": "p6"}
 
 MEASURES = (
     Measure("detection_s", "s", 3.0, "p95"),
+    _stalls.TOLD,
     Measure("switch_s", "s", 0.5, "p95"),
     Measure("lease_sentences", "", 1, "equal"),
     Measure("outbound_call_s", "s", 5.0),
@@ -43,7 +45,8 @@ MEASURES = (
     Measure("home_tls60_s", "s", None, "info"),
     Measure("uncallable_udp_s", "s", 10.0),
     Measure("uncallable_tcp_tls_s", "s", None, "info"),
-    Measure("call_gap_s", "s", 0.1),
+    Measure("call_gap_s", "s", CALL_GAP_S),
+    Measure("call_spacing_s", "s", None, "info"),
 )
 
 
@@ -56,9 +59,11 @@ async def story(bench: Bench) -> None:
     cut_s = await bench.cut("wan")
     bench.observe("cause", at_s=cut_s)
     bench.observe("cut", at_s=cut_s)
+    await bench.note_stalls(_stalls.CUT)
     lease = await bench.wait(_steps.is_site_lease, 20.0, cut_s)
     if lease is None:
         return
+    await bench.note_stalls(_stalls.SWITCHED)
     await _away(bench, lease["t"])
     await _back(bench)
     await _steps.controls(bench)
@@ -67,6 +72,7 @@ async def story(bench: Bench) -> None:
 async def _away(bench: Bench, switched_s: float) -> None:
     bench.observe("switched", at_s=switched_s)
     await bench.sleep(1.0)  # a person listens to the dead air before dialling again
+    await bench.call_gap("call lost")
     await bench.hang_up("p4")
     answered = await bench.place_call("p4", 30.0)
     bench.observe("outbound call", at_s=answered)
@@ -106,7 +112,7 @@ def figures(events: Sequence[Event]) -> Samples:
     if lease is None:
         return samples
     switched_s = float(lease["t"])
-    samples["detection_s"] = [switched_s - cut_s]
+    samples |= _stalls.detection(events, cut_s, switched_s)
     voice = seen.voice_started(events, "lte", switched_s)
     if voice is not None:
         samples["switch_s"] = [voice["t"] - switched_s]
@@ -142,17 +148,23 @@ def _figures_back(events: Sequence[Event]) -> Samples:
             samples.setdefault(kind, []).append(home_s - released_s)
     if released is not None:
         samples["restored_mail_s"] = [mail["t"] - released["t"] for mail in seen.mails(events, "restored")]
-    gaps = seen.of(events, "emulator", "max_gaps", label="call kept")
-    if gaps:
-        silences = [gap["max_gap_s"] for gap in gaps[-1]["gaps"] if gap["link"] == "lte" and gap["packets"] > 500]
-        if len(silences) >= 2:  # both directions
-            samples["call_gap_s"] = [max(silences)]
+    gaps, spacing_s = _calls.gaps_s(events, "call kept"), _calls.spacing_s(events, "call kept")
+    if len(gaps) >= 2 and spacing_s is not None:  # both directions
+        samples |= {"call_gap_s": [max(gaps)], "call_spacing_s": [spacing_s]}
     return samples
 
 
 def _lease_sentences(events: Sequence[Event], since_s: float, until_s: float) -> int:
     """Sentences that changed leases between the cut and the first voice packet; renewals change nothing."""
     return sum(1 for event in seen.lease_changes(events) if since_s <= event["t"] <= until_s)
+
+
+def controls(events: Sequence[Event]) -> dict[str, str]:
+    """The call that was in progress on the line when it died is seen to fall silent."""
+    if not seen.of(events, "emulator", "max_gaps", label="call lost"):
+        return {}
+    gaps = _calls.gaps_s(events, "call lost", "wan")
+    return {"call gap": "bit" if gaps and min(gaps) > CALL_GAP_S else "did not bite: a dead line silenced nobody"}
 
 
 SCENARIO = Scenario(
@@ -162,4 +174,5 @@ SCENARIO = Scenario(
     figures=figures,
     measures=MEASURES,
     breakages=("agent-not-started", "lease-swallowed", "removals-swallowed@6.49", "mail-refused"),
+    controls=controls,
 )

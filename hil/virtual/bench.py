@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 import uuid
@@ -43,7 +44,7 @@ from hil.virtual.starts import AS_NOW, FACTORY, configuration
 from hil.virtual.state_disk import DiskError, StateDisk
 from hil.virtual.topology import SITE_HOSTS, Bed, clean_stale
 from hil.virtual.topology_netns import inside, run_ip
-from hil.virtual.usage import usage
+from hil.virtual.usage import kept_waiting, usage
 from hil.virtual.voice_checks import MEDIA_PORTS, VoiceChecks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,10 +72,10 @@ WASTERS = {
 RIVAL = "site-of-another"
 NAIVE_QUESTIONS = 10
 API_PORTS = {"8729": "api-ssl", "8728": "api"}
-FOREIGN = (
-    f"set -e; for n in $(seq $0); do conntrack -I -p udp -s {plan.PC} -d 198.18.$((n / 250)).$((n % 250))"
-    " --sport 40000 --dport 443 -t 3600 -u SEEN_REPLY,ASSURED; done"
-)
+FOREIGN = f"-I -p udp -s {plan.PC} -d 198.18.%d.%d --sport 40000 --dport 443 -t 3600 -u SEEN_REPLY,ASSURED\n"
+# Pure acknowledgements to and from the API: twenty bytes of IPv4 header, as many of TCP's, twelve of time stamps.
+WATCH = "api_watch"
+ACK_BYTES = 52
 ECHO_REQUEST = b"\x08" + bytes(7)  # the kernel fills in identifier and checksum
 
 
@@ -121,6 +122,7 @@ class VirtualBench:
         self.media: EchoHost | None = None
         self.cache: NameCache | None = None
         self.resolvers: tuple[str, ...] = ()
+        self.watched = False  # by rules that count what goes to and from the API
 
     # --- the log -------------------------------------------------------------------------------------------------
 
@@ -217,6 +219,12 @@ class VirtualBench:
         reply = await self.bed.emulator.call("max_gaps", **{"class": "icmp"})
         gaps = [gap for gap in reply["gaps"] if gap["icmp_type"] == "echo" and gap["direction"] == "up"]
         self._note("emulator", "probe_gaps", {"label": label, "gaps": gaps}, float(reply["t"]))
+
+    async def note_stalls(self, label: str) -> None:
+        """Asked of the emulator; read from /proc."""
+        reply = await self.bed.emulator.call("pings")
+        self._note("emulator", "pings", {"label": label, "pings": reply["pings"]}, float(reply["t"]))
+        self._note("kernel", "kept waiting", {"label": label, **kept_waiting(self.agent.pid if self.agent else 0)})
 
     async def look(self, stage: str) -> Event:
         """Asked of the virtual router and of the emulator."""
@@ -622,8 +630,10 @@ class VirtualBench:
 
     async def add_foreign_connections(self, count: int) -> None:
         """Put into the kernel's table: UDP of the PC, answered, to as many hosts as it takes."""
-        process = self.bed.spawn("rtr", ["sh", "-c", FOREIGN, str(count)], "foreign.log")
-        code = await asyncio.to_thread(process.wait, 60)
+        rows = self.folder / "foreign.conntrack"
+        rows.write_text("".join(FOREIGN % divmod(number, 250) for number in range(1, count + 1)))
+        process = self.bed.spawn("rtr", ["conntrack", "--load-file", str(rows)], "foreign.log")
+        code = await asyncio.to_thread(process.wait, GUARD_S)
         if code != 0:
             raise BenchBroken(f"no foreign connections could be made; see {self.bed.logs / 'foreign.log'}")
 
@@ -640,14 +650,19 @@ class VirtualBench:
         await asyncio.gather(*(client() for _ in range(clients)))
 
     async def note_api_load(self, label: str) -> Event:
-        """Asked of the virtual router: its view of the kernel's table, its own counters, its log."""
+        """Asked of the virtual router, its kernel's table and counters of ours there, its own counters, its log."""
         assert self.router is not None
+        if not self.watched:
+            _nft(self.bed.namespace("rtr"), _watching())
+            self.watched = True
         rows = await self.router_sentence("/ip/firewall/connection/print")
         log = await self.router_sentence("/log/print")
         fields = {
             "label": label,
             "rows": len(rows),
-            "packet_bytes": dict(_api_connections(rows)),
+            "packet_bytes": dict(_api_connections(rows, "bytes")),
+            "packets": dict(_api_connections(rows, "packets")),
+            "acks": _acks(self.bed.namespace("rtr")),
             "api_bytes": (await self.router.call("hello"))["api_bytes"],
             "log_lines": sum("user edgeagent" in line["message"] for line in log),
         }
@@ -878,12 +893,35 @@ async def open_bench(options: Options, folder: Path) -> AsyncIterator[VirtualBen
             bench.log.close()
 
 
-def _api_connections(rows: Iterable[dict[str, str]]) -> Iterator[tuple[str, int]]:
-    """The connections to the router's API, with the bytes of both directions."""
+def _api_connections(rows: Iterable[dict[str, str]], what: str) -> Iterator[tuple[str, int]]:
+    """The connections to the router's API, with the bytes or packets of both directions."""
     for row in rows:
         address, _, port = row.get("dst-address", "").partition(":")
         if address == plan.ROUTER_LAN and port in API_PORTS:
-            yield f"{API_PORTS[port]} {row['src-address']}", int(row["orig-bytes"]) + int(row["repl-bytes"])
+            yield f"{API_PORTS[port]} {row['src-address']}", int(row[f"orig-{what}"]) + int(row[f"repl-{what}"])
+
+
+def _watching() -> str:
+    """Rules that count the pure acknowledgements to and from the API, and do nothing else."""
+    lines = [f"add table ip {WATCH}", *(f"add counter ip {WATCH} {name}" for name in API_PORTS.values())]
+    for hook, port in (("input", "dport"), ("output", "sport")):
+        lines.append(f"add chain ip {WATCH} {hook} {{ type filter hook {hook} priority -450; }}")
+        for number, name in API_PORTS.items():
+            pure = f"tcp {port} {number} ip length <= {ACK_BYTES} tcp flags == ack"
+            lines.append(f'add rule ip {WATCH} {hook} {pure} counter name "{name}"')
+    return "\n".join(lines)
+
+
+def _acks(namespace: str) -> dict[str, dict[str, int]]:
+    """By service, the pure acknowledgements so far."""
+    listed = json.loads(_nft(namespace, "--json", "list", "counters", "table", "ip", WATCH))["nftables"]
+    counters = [entry["counter"] for entry in listed if "counter" in entry]
+    return {one["name"]: {"packets": one["packets"], "bytes": one["bytes"]} for one in counters}
+
+
+def _nft(namespace: str, *words: str) -> str:
+    command = ["ip", "netns", "exec", namespace, "nft", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _add(entry: dict[str, int], row: dict[str, Any]) -> None:

@@ -105,6 +105,7 @@ class Commands:
             "flows": self.flows,
             "max_gaps": self.max_gaps,
             "last_voice": self.last_voice,
+            "pings": self.pings,
             "mark": self.mark,
             "record": self.record,
             "reset": self.reset,
@@ -164,11 +165,13 @@ class Commands:
     def max_gaps(self, arguments: Message) -> Message:
         """``{link?, class?}`` -> the longest spacing of each flow (RTP, if no class is given) since the last reset.
 
-        At arrival and among the delivered. ``last_t``, ``last_delivered_t`` and ``t``, the time now, tell of a flow
-        that has stopped.
+        At arrival, among the delivered, and among the delivered by the media's own clock (``max_media_gap_s``): there
+        what is missing shows, and a sender that is late does not. ``last_t``, ``last_delivered_t`` and ``t``, the time
+        now, tell of a flow that has stopped.
         """
         ends = ("link", "direction", "icmp_type", "src", "sport", "dst", "dport")
-        wanted = (*ends, "max_gap_s", "max_delivered_gap_s", "packets", "last_t", "last_delivered_t")
+        spacings = ("max_gap_s", "max_delivered_gap_s", "max_media_gap_s")
+        wanted = (*ends, *spacings, "packets", "last_t", "last_delivered_t")
         rows = self._rows({"class": "rtp", **arguments})
         return {"gaps": [{name: row[name] for name in wanted} for row in rows], "t": self._emulator.clock()}
 
@@ -180,6 +183,11 @@ class Commands:
             if table.direction == "up"
         }
         return {"voice": found, "t": self._emulator.clock()}
+
+    def pings(self, _arguments: Message) -> Message:
+        """``{}`` -> by link and target, when the latest pings from the site came to it."""
+        tables = [table for table in self._emulator.tables() if table.direction == "up"]
+        return {"pings": {table.link: table.pings() for table in tables}, "t": self._emulator.clock()}
 
     def mark(self, arguments: Message) -> Message:
         """``{text}``: from now on count the bytes of packets that contain this text, on every link."""

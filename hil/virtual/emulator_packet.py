@@ -94,6 +94,13 @@ def detail_of(frame: bytes, flow_class: str) -> str:
     return "rtcp" if _is_rtcp(frame) else ""
 
 
+def media_clock(frame: bytes) -> tuple[bytes, int] | None:
+    """Source (SSRC) and timestamp of an RTP packet (RFC 3550 section 5.1); None where they are not to be read."""
+    if frame[14] != 0x45 or len(frame) < 54:
+        return None
+    return frame[50:54], int.from_bytes(frame[46:50])
+
+
 def sip_method(start: bytes) -> str:
     """The method of a SIP message's first bytes; "response", "keepalive" (only line ends, or STUN), or "other"."""
     if start.startswith(b"SIP/2.0"):

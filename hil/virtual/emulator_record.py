@@ -1,15 +1,17 @@
 """What passed the links: one row per flow, and events at the moments that matter. The bench's independent truth.
 
 Every packet is counted in exactly one of "delivered" and the drop reasons. Counts are IP bytes without link-layer
-padding; times are ``time.monotonic()`` seconds at arrival from the sender's side, before any delay.
+padding; times are ``time.monotonic()`` seconds at arrival from the sender's side, before any delay. Media has a clock
+of its own besides, the RTP timestamp (RFC 3550 section 5.1), which tells what is missing from what is only late.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from hil.virtual.emulator_packet import FlowKey, detail_matters, detail_of, ip_bytes, parse, raw_key
+from hil.virtual.emulator_packet import FlowKey, detail_matters, detail_of, ip_bytes, media_clock, parse, raw_key
 
 DELIVERED: Final = "delivered"
 BLACKHOLE, LOSS, QUEUE, SPOOFED, FILTER, CARRIER = "blackhole", "loss", "queue", "spoofed", "filter", "carrier"
@@ -20,6 +22,8 @@ FLOWS_MAX: Final = 20_000
 MARKS_MAX: Final = 16
 IDLE_S: Final = 1.0
 GAP_S: Final = 0.060
+RTP_CLOCK_HZ: Final = 8000  # G.711, which all phones of the bench speak
+PINGS_MAX: Final = 64  # moments kept of each flow of pings
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -29,8 +33,8 @@ class Flow:
 
     __slots__ = (
         "bytes", "delivered_bytes", "delivered_gap_max_s", "delivered_packets", "detailed", "drops", "filtered",
-        "first_t", "generation", "key", "last_delivered_t", "last_t", "marked_bytes", "max_gap_s", "overflow",
-        "packets", "seen_t", "spoofed", "state",
+        "first_t", "generation", "key", "last_delivered_t", "last_t", "marked_bytes", "max_gap_s",
+        "media", "media_gap_max_s", "overflow", "packets", "seen_t", "sent_t", "spoofed", "state",
     )  # fmt: skip
 
     def __init__(self, key: FlowKey, spoofed: bool = False, overflow: bool = False) -> None:
@@ -43,12 +47,15 @@ class Flow:
         self.detailed: dict[str, Flow] | None = None
         self.state: str | None = None
         self.seen_t = 0.0  # the latest packet, whatever was reset since
+        self.sent_t: deque[float] | None = deque(maxlen=PINGS_MAX) if key.detail == "echo" else None
         self.zero()
 
     def zero(self) -> None:
         """Forget what was counted, but not the verdict: a reset is no news about the flow."""
         self.packets = self.bytes = self.delivered_packets = self.delivered_bytes = 0
         self.first_t = self.last_t = self.last_delivered_t = self.max_gap_s = self.delivered_gap_max_s = 0.0
+        self.media: tuple[bytes, int] | None = None  # the source and the timestamp of the newest delivered packet
+        self.media_gap_max_s = 0.0
         self.drops: dict[str, list[int]] = {}
         self.marked_bytes: dict[str, int] = {}
 
@@ -67,6 +74,7 @@ class Flow:
             "delivered_bytes": self.delivered_bytes,
             "last_delivered_t": self.last_delivered_t or None,
             "max_delivered_gap_s": self.delivered_gap_max_s,
+            "max_media_gap_s": self.media_gap_max_s,
             "dropped": {reason: {"packets": count[0], "bytes": count[1]} for reason, count in self.drops.items()},
             "marked_bytes": dict(self.marked_bytes),
             "overflow": self.overflow,
@@ -134,6 +142,8 @@ class FlowTable:
         if not flow.packets:
             flow.first_t = now
         flow.last_t = now
+        if flow.sent_t is not None:
+            flow.sent_t.append(now)
         flow.packets += 1
         flow.bytes += size
         if verdict == DELIVERED:
@@ -142,6 +152,8 @@ class FlowTable:
             if flow.last_delivered_t and now - flow.last_delivered_t > flow.delivered_gap_max_s:
                 flow.delivered_gap_max_s = now - flow.last_delivered_t
             flow.last_delivered_t = now
+            if flow.key.flow_class == "rtp":
+                _follow_media(flow, frame)
         else:
             _count_drop(flow, verdict, size)
         if self.marks:
@@ -170,6 +182,14 @@ class FlowTable:
         """Every row that counted something since the last reset."""
         flows = (*self._flows.values(), *self._overflow.values())
         return [flow.row(self.link, self.direction) for flow in flows if flow.packets]
+
+    def pings(self) -> dict[str, list[float]]:
+        """By target, when the latest pings to it arrived, resets or not."""
+        found: dict[str, list[float]] = {}
+        for flow in self._flows.values():
+            if flow.sent_t is not None:
+                found.setdefault(flow.key.dst, []).extend(flow.sent_t)
+        return {target: sorted(moments) for target, moments in found.items()}
 
     def last_voice(self) -> tuple[float | None, float | None]:
         """When the last voice packet arrived, and when the last one that was delivered; OPTIONS are not voice."""
@@ -215,6 +235,19 @@ class FlowTable:
 
 def _is_voice(key: FlowKey) -> bool:
     return key.flow_class in ("sip", "rtp", "rtcp") and key.detail != "OPTIONS"
+
+
+def _follow_media(flow: Flow, frame: bytes) -> None:
+    """The longest spacing of delivered media by its own clock. One that was overtaken fills no gap."""
+    clock = media_clock(frame)
+    if clock is None:
+        return
+    if flow.media is not None and flow.media[0] == clock[0]:
+        ticks = (clock[1] - flow.media[1]) % (1 << 32)
+        if ticks >= 1 << 31:
+            return
+        flow.media_gap_max_s = max(flow.media_gap_max_s, ticks / RTP_CLOCK_HZ)
+    flow.media = clock
 
 
 def _count_drop(flow: Flow, reason: str, size: int) -> None:

@@ -1,4 +1,4 @@
-"""What a program uses: memory and processor time of its whole process tree, read from /proc (proc(5))."""
+"""What a program uses, and what it waits for: its whole process tree, read from /proc (proc(5))."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hil.virtual.provider_programs import process_tree
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _UTIME: Final = 11  # field 14 of /proc/PID/stat, counted from the state; then stime, cutime, cstime
+_STEAL: Final = 8  # of the words of /proc/stat, of which the first is "cpu"
 
 
 def usage(pid: int) -> dict[str, float]:
@@ -25,3 +26,18 @@ def usage(pid: int) -> dict[str, float]:
             found["rss_peak_bytes"] += memory.get("VmHWM:", 0)
             found["cpu_s"] += sum(map(int, fields[_UTIME : _UTIME + 4])) / _TICKS_PER_S
     return found
+
+
+def kept_waiting(pid: int) -> dict[str, float]:
+    """Since it began, s: ``agent_s``, how long its threads stood ready and did not run; ``stolen_s``, of the machine.
+
+    From the second number of /proc/PID/task/TID/schedstat (Documentation/scheduler/sched-stats.rst), ns, where the
+    kernel keeps it, and from the steal time of all processors in /proc/stat.
+    """
+    waited_ns = 0
+    for member, _ in process_tree(pid) if pid else ():
+        for task in Path(f"/proc/{member}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # it ended just now
+                waited_ns += int(task.read_text().split()[1])
+    stolen = int(Path("/proc/stat").read_text().split(maxsplit=9)[_STEAL])
+    return {"agent_s": waited_ns / 1e9, "stolen_s": stolen / _TICKS_PER_S}

@@ -25,7 +25,8 @@ class Product:
     """How the product behaves. ``immune``: no breakage stops it; ``false_alarm_s``: after trouble, without a cause.
 
     ``native``: phones leave a dead line without the agent. ``blind``: the bench's readers see no usage.
-    ``asks_per_s`` and below: what it does to the router's API while nothing happens.
+    ``asks_per_s`` and below: what it does to the router's API while nothing happens; ``bare_acks``: for each sentence,
+    packets that acknowledge and carry nothing.
     """
 
     detection_s: float | None = 1.93
@@ -49,6 +50,7 @@ class Product:
     reply_bytes: int = 1000
     api_connections: int = 3
     reconnects: int = 0
+    bare_acks: int = 0
 
 
 class FakeBench:
@@ -68,6 +70,8 @@ class FakeBench:
         self.sessions = 0
         self.loaded_s = 0.0
         self.packet_bytes: dict[str, int] = {}
+        self.packets: dict[str, int] = {}
+        self.acked = 0
 
     def add(self, t: float, source: str, event: str, **fields: Any) -> Event:
         """Something happens at ``t``, maybe later than now."""
@@ -174,8 +178,14 @@ class FakeBench:
         return self.add(self.time_s, "emulator", "totals", label=label, totals=totals)
 
     async def call_gap(self, label: str) -> None:
-        gap = {"link": "lte", "max_gap_s": self.product.call_gap_s, "packets": 1000}
+        mine = self.product.call_gap_s
+        kept = {"link": "lte", "max_media_gap_s": mine, "max_gap_s": mine, "last_delivered_t": self.time_s}
+        lost = {"link": "wan", "max_media_gap_s": 0.02, "max_gap_s": 0.03, "last_delivered_t": self.time_s - 3.0}
+        gap = {**(lost if label == "call lost" else kept), "packets": 1000}
         self.add(self.time_s, "emulator", "max_gaps", label=label, gaps=[gap, gap])
+
+    async def note_stalls(self, label: str) -> None:
+        return None
 
     async def reset_gaps(self) -> None:
         return None
@@ -320,11 +330,23 @@ class FakeBench:
             self.add(at_s, "router", "sentence", session=mine[0], sentence=number, words=["/x/print"])
             name = f"api-ssl {plan.PI}:{mine[0]}"
             self.packet_bytes[name] = self.packet_bytes.get(name, 0) + self.product.reply_bytes
+            self.packets[name] = self.packets.get(name, 0) + 2
+            self.acked += 1
         for _ in range(self.product.reconnects):
             session = self._session(self.time_s - 1.0, "api-ssl")
             self.add(self.time_s - 0.5, "router", "session_closed", session=session)
         self.loaded_s = self.time_s
-        found = {"rows": self.foreign, "packet_bytes": dict(self.packet_bytes), "api_bytes": {}, "log_lines": 0}
+        bare = self.product.bare_acks * self.acked
+        found = {
+            "rows": self.foreign,
+            "packets": {name: count + (bare if "ssl" in name else 0) for name, count in self.packets.items()},
+            "packet_bytes": {
+                name: size + (52 * bare if "ssl" in name else 0) for name, size in self.packet_bytes.items()
+            },
+            "acks": {"api-ssl": {"packets": bare, "bytes": 52 * bare}, "api": {"packets": 0, "bytes": 0}},
+            "api_bytes": {},
+            "log_lines": 0,
+        }
         return self.add(self.time_s, "router", "load", label=label, **found)
 
     async def start_rival(self) -> None:

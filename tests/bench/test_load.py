@@ -26,8 +26,15 @@ def test_a_modest_agent_passes(tmp_path: Path) -> None:
     assert set(said["controls"].values()) == {"bit"}
     values = {name: entry["value"] for name, entry in said["figures"].items()}
     assert values["sentences_per_s"] == pytest.approx(0.5)
-    assert values["bytes_per_s"] == pytest.approx(500.0)
+    assert values["bytes_per_s"] == pytest.approx(0.5 * (1000 + 2 * 52)), "a packet each way, and what acknowledges it"
     assert (values["connections"], values["reconnects"], values["foreign_rows"]) == (3, 0, 2000)
+
+
+def test_acknowledgements_that_a_slow_machine_sends_by_themselves_change_nothing(tmp_path: Path) -> None:
+    few, many = (judged(tmp_path, Product(bare_acks=count))["figures"] for count in (0, 5))
+    assert few["bytes_per_s"] == many["bytes_per_s"]
+    assert (few["acks_per_s"]["value"], many["acks_per_s"]["value"]) == (0.0, pytest.approx(2.5))
+    assert many["packet_bytes_per_s"]["value"] == pytest.approx(few["packet_bytes_per_s"]["value"] + 2.5 * 52)
 
 
 @pytest.mark.parametrize(

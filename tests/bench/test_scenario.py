@@ -210,7 +210,7 @@ def test_the_blackhole_storys_figures_are_what_happened(tmp_path: Path) -> None:
     said = verdict(found, run)
     assert said["outcome"] == "passed", said
     assert set(run.clauses.values()) == {"held"}
-    assert run.controls == {"M1": "bit", "P10": "bit"}
+    assert run.controls == {"M1": "bit", "P10": "bit", "call gap": "bit"}
     values = {name: entry["value"] for name, entry in said["figures"].items()}
     expected = {
         "detection_s": 1.93,

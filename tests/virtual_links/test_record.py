@@ -119,6 +119,45 @@ def test_a_gap_is_told_for_rtp_only_and_measured_among_the_delivered_too() -> No
     assert row["max_delivered_gap_s"] == pytest.approx(0.14)
 
 
+def media(number: int, source: bytes = b"from") -> bytes:
+    header = struct.pack("!BBHI", 0x80, 8, number % (1 << 16), number * 160 % (1 << 32))
+    return udp(SITE, 10000, SBC, 30000, header + source + bytes(160))
+
+
+def test_by_the_medias_own_clock_a_late_packet_is_no_gap_and_a_missing_one_is() -> None:
+    def gap_s(*packets: tuple[int, float, str]) -> float:
+        sink = Sink()
+        for number, now, verdict in packets:
+            sink.packet(media(number), now, verdict)
+        return float(sink.table.rows()[0]["max_media_gap_s"])
+
+    ok = "delivered"
+    assert gap_s((1, 1.0, ok), (2, 1.9, ok), (3, 1.9, ok)) == pytest.approx(0.02), "sent late"
+    assert gap_s((1, 1.0, ok), (2, 1.02, "blackhole"), (3, 1.04, "loss"), (4, 1.06, ok)) == pytest.approx(0.06)
+    assert gap_s((1, 1.0, ok), (9, 1.01, ok)) == pytest.approx(0.16), "never came here"
+    assert gap_s((1, 1.0, ok), (3, 1.02, ok), (2, 1.03, ok), (4, 1.04, ok)) == pytest.approx(0.04), "overtaken"
+    assert gap_s(((1 << 32) // 160, 1.0, ok), ((1 << 32) // 160 + 1, 1.02, ok)) == pytest.approx(0.02), "wraps"
+
+
+def test_another_source_and_a_reset_begin_the_medias_clock_anew() -> None:
+    sink = Sink()
+    sink.packet(media(1), 1.0)
+    sink.packet(media(5000, b"else"), 1.02)
+    assert sink.table.rows()[0]["max_media_gap_s"] == 0.0
+    sink.table.reset()
+    sink.packet(media(6000, b"else"), 1.04)
+    assert sink.table.rows()[0]["max_media_gap_s"] == 0.0
+
+
+def test_the_moments_of_pings_are_kept_by_target_whatever_is_reset() -> None:
+    sink = Sink()
+    for n, verdict in enumerate(["delivered", "blackhole"]):
+        sink.packet(frame(1, SITE, TARGET, b"\x08\x00" + bytes(6)), 1.0 + n, verdict)
+        sink.table.reset()
+    sink.packet(frame(1, SITE, SBC, b"\x00\x00" + bytes(6)), 3.0)  # an answer
+    assert sink.table.pings() == {TARGET: [1.0, 2.0]}
+
+
 def test_link_layer_padding_is_not_counted() -> None:
     sink = Sink()
     sink.packet(frame(1, SITE, TARGET, b"\x08\x00" + bytes(6), padding=18), 1.0)
