@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from hil.bench import Event
+from hil.bench import Event, Options
 from hil.scenarios import drift
+from tests.bench.fake import FakeBench, Product
 
 THING = f"{drift.FILTER} voice-out"
 FLUSH = "/system/scheduler flush"
@@ -87,6 +89,30 @@ def test_what_is_found_in_quiet_counts_and_an_agent_that_is_silent_has_no_quiet(
     assert drift.figures([status(60.0, "quiet ends", SAID, mended=1)])["findings_in_quiet"] == [2.0]
     silent = {**status(60.0, "quiet ends", []), "answered": False, "rows": None}
     assert drift.figures([silent])["findings_in_quiet"] == []
+
+
+class Router(FakeBench):
+    """Answers late; an agent that is busy answers at the third question."""
+
+    async def router_api(self, *words: str) -> list[dict[str, str]]:
+        self.time_s += 20.0
+        return []
+
+    async def note_status(self, label: str, *, rival: bool = False) -> Event:
+        asked = sum(event["event"] == "status" for event in self.timeline)
+        return self.observe("status", label=label, rival=rival, answered=asked == 2, faults=[], rows=None, said=[])
+
+
+def test_an_edit_is_noted_before_the_router_has_it() -> None:
+    bench = Router(Options(), Product())
+    asyncio.run(drift.Hands(bench).do(drift.Edit("x", drift.FILTER, "disabled", THING, ("/x",))))
+    assert [event["t"] for event in bench.timeline] == [1000.0]
+
+
+def test_an_agent_that_is_busy_is_asked_again() -> None:
+    bench = Router(Options(), Product())
+    asyncio.run(drift._status(bench, "quiet ends"))
+    assert [event["answered"] for event in bench.timeline] == [False, False, True]
 
 
 def test_controls_bite_only_where_edits_stay() -> None:
