@@ -12,7 +12,7 @@ from hil.virtual import addresses
 from hil.virtual.maildrop import Mail
 from hil.virtual.provider_mail import MailMode
 
-from .conftest import Voice
+from .conftest import GUARD_S, Voice
 
 pytestmark = pytest.mark.bench
 
@@ -22,7 +22,7 @@ LOGIN, PASSWORD = "site-000123", "bench-secret"
 def _client(voice: Voice, port: int, *, tls: bool) -> aiosmtplib.SMTP:
     """A client whose connection leaves from the first phone's namespace."""
     target = (addresses.MAIL_SERVER, port)
-    raw = voice.phones["p1"].program.in_namespace(lambda: socket.create_connection(target, 2))
+    raw = voice.phones["p1"].program.in_namespace(lambda: socket.create_connection(target, GUARD_S))
     raw.setblocking(False)
     return aiosmtplib.SMTP(
         hostname="mail.provider.example",
@@ -31,7 +31,7 @@ def _client(voice: Voice, port: int, *, tls: bool) -> aiosmtplib.SMTP:
         use_tls=tls,
         start_tls=False,
         tls_context=ssl.create_default_context(cafile=str(voice.provider.certificate)),
-        timeout=5,
+        timeout=GUARD_S,
     )
 
 
@@ -67,7 +67,7 @@ def test_mail_is_delivered_and_told(voice: Voice, port: int) -> None:
     assert found.text == "The line is down.\n"
     assert found.to == found.envelope_to == "noc@provider.example"
     assert before - 0.1 <= found.t <= time.monotonic() + 0.1
-    (event,) = [event for event in voice.events("exim") if event["subject"] == f"alarm-{port}"]
+    (event,) = voice.events_until("exim", bool, subject=f"alarm-{port}")
     assert event["event"] == "delivered"
     assert event["message_id"] == f"<alarm-{port}-2@site.example>"
     assert event["in_reply_to"] == event["references"] == f"<alarm-{port}-1@site.example>"
@@ -76,7 +76,7 @@ def test_mail_is_delivered_and_told(voice: Voice, port: int) -> None:
 async def _wait_subject(voice: Voice, subject: str) -> Mail:
     count = len(voice.provider.maildrop.mails())
     for wanted in range(count, count + 3):
-        for mail in await voice.provider.maildrop.wait_mails(wanted, 3.0):
+        for mail in await voice.provider.maildrop.wait_mails(wanted, GUARD_S):
             if mail.subject == subject:
                 return mail
     raise AssertionError(f"no mail {subject!r}")

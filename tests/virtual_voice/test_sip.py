@@ -1,29 +1,31 @@
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import socket
+import time
+from collections.abc import AsyncIterator
 
 import pytest
 
 from hil.virtual import addresses
-from hil.virtual.phones import STANDARD_PHONES, CallState, Phone, PhoneSpec
-from hil.virtual.provider_programs import ProgramError
+from hil.virtual.phones import STANDARD_PHONES, CallState, Phone, PhoneSpec, stop_phones
+from hil.virtual.provider_programs import ProgramError, wait_until
 from hil.virtual.provider_sip import asked_expiry_s
 
 from .bed import NAT_PHONES
-from .conftest import Voice
+from .conftest import GUARD_S, Voice
 
 pytestmark = pytest.mark.bench
 
 
 def test_all_phones_are_registered_with_the_expiry_they_asked_for(voice: Voice) -> None:
-    bindings = {binding.user: binding for binding in voice.provider.bindings()}
+    bindings = voice.bindings()
     assert set(bindings) == {"far", *(spec.user for spec in STANDARD_PHONES)}
     for spec in STANDARD_PHONES:
         binding = bindings[spec.user]
         assert binding.transport == spec.transport
         assert abs(binding.granted_s - spec.expiry_s) <= 1
-        assert spec.expiry_s - 30 <= binding.expires_s <= spec.expiry_s
+        assert 0 < binding.expires_s <= spec.expiry_s
         # The source is what the SBC saw: the router's address for phones behind NAT, while the contact stays private.
         natted = spec.address in NAT_PHONES
         assert binding.address == (addresses.PROVIDER_GATEWAY if natted else spec.address)
@@ -31,46 +33,85 @@ def test_all_phones_are_registered_with_the_expiry_they_asked_for(voice: Voice) 
 
 
 def test_registrations_are_told_as_events_on_the_monotonic_clock(voice: Voice) -> None:
-    events = [event for event in voice.events("kamailio") if event["event"] == "registered"]
-    bindings = {binding.user: binding for binding in voice.provider.bindings()}
+    bindings = voice.bindings()
+    lags = []
     for spec in STANDARD_PHONES:
-        event = [event for event in events if event["user"] == spec.user][-1]
+        binding = bindings[spec.user]
+        events = voice.events_until("kamailio", bool, event="registered", user=spec.user)
+        # A phone may have registered anew since.
+        event = min(events, key=lambda event: abs(_time(event) - binding.modified_t))
         assert event["expires_s"] == spec.expiry_s
         assert event["transport"] == spec.transport
-        assert (event["address"], event["port"]) == (bindings[spec.user].address, bindings[spec.user].port)
-        assert isinstance(event["t"], float)
-        # usrloc keeps whole seconds, taken from a clock that ticks once a second
-        assert -0.1 <= event["t"] - bindings[spec.user].modified_t < 2.1
+        assert (event["address"], event["port"]) == (binding.address, binding.port)
+        lags.append(_time(event) - binding.modified_t)
+    # usrloc keeps whole seconds, taken from a clock that ticks once a second; then Kamailio may be kept from telling
+    assert min(lags) >= -0.1
+    assert min(lags) < 2.1
+
+
+def _time(event: dict[str, object]) -> float:
+    assert isinstance(event["t"], float)
+    return event["t"]
 
 
 @pytest.mark.parametrize("name", ["p1", "p3", "p4", "p5", "p6"])
 def test_a_call_is_answered_and_audio_flows_both_ways(voice: Voice, name: str) -> None:
-    voice.runner.run(_call_out(voice, voice.phones[name]))
-    told = [event["event"] for event in voice.events("kamailio") if event.get("user") == name]
-    assert told[-4:] == ["invite", "answered", "ack", "bye"]
+    call_id = voice.runner.run(_call_out(voice, voice.phones[name]))
+    kinds = {"invite", "answered", "ack", "bye"}
+    told = voice.events_until(
+        "kamailio", lambda found: {str(event["event"]) for event in found} >= kinds, call_id=call_id
+    )
+    assert {event["user"] for event in told} == {name}
+    # An answer whose ACK is late comes again, and is acknowledged again.
+    first = list(dict.fromkeys(event["event"] for event in told))
+    # Kamailio's processes note ACK and BYE each for itself; what comes before is the cause of what comes after.
+    assert [kind for kind in first if kind != "bye"] == ["invite", "answered", "ack"]
+    assert [kind for kind in first if kind != "ack"] == ["invite", "answered", "bye"]
 
 
-async def _call_out(voice: Voice, phone: Phone) -> None:
+@contextlib.asynccontextmanager
+async def _calling(voice: Voice, *phones: Phone) -> AsyncIterator[None]:
+    """These phones in a call with the far end; however the test ends, it leaves none behind."""
     far = voice.provider.far_end
-    await phone.dial("far")
-    await phone.wait_call(CallState.ESTABLISHED, 3)
-    before = await _one_call(voice)
-    await asyncio.sleep(1.0)
-    after = await _one_call(voice)
-    # G.711, 20 ms a packet: 50 in a second each way, counted by rtpengine; slack for a busy machine
-    for early, late in zip(before, after, strict=True):
-        assert 40 <= late - early <= 60
-    await phone.hangup()
-    await phone.wait_call(CallState.IDLE, 3)
-    await far.wait_call(CallState.IDLE, 3)
-    assert voice.provider.calls() == []
+    try:
+        for phone in phones:
+            await phone.dial("far")
+            await phone.wait_call(CallState.ESTABLISHED, GUARD_S)
+        yield
+    finally:
+        for phone in phones:
+            await phone.hangup()
+            await phone.wait_call(CallState.IDLE, GUARD_S)
+        await far.wait_call(CallState.IDLE, GUARD_S)
+    await wait_until(lambda: not voice.provider.calls(), GUARD_S, "the relay, which the phones may forestall")
 
 
-async def _one_call(voice: Voice) -> list[int]:
-    calls = voice.provider.calls()
-    assert len(calls) == 1
-    assert len(calls[0].legs) == 2
-    return [leg.packets for leg in calls[0].legs]
+async def _call_out(voice: Voice, phone: Phone) -> str:
+    """Its Call-ID."""
+    since_s = time.monotonic()
+    async with _calling(voice, phone):
+        (call,) = voice.provider.calls()
+        assert len(call.legs) == 2
+        await _audio_flows(voice, since_s=since_s, packets=40)
+    return call.call_id
+
+
+async def _audio_flows(voice: Voice, *, since_s: float, packets: int) -> None:
+    """So many packets more from each side of each call, counted by rtpengine; and never more than G.711 has made.
+
+    50 packets/s since ``since_s``, when the calls were not yet. A phone or a relay that was kept waiting catches up, so
+    from one moment to the next the rate is no claim.
+    """
+    before = _packets(voice)
+    wanted = {leg: count + packets for leg, count in before.items()}
+    await wait_until(lambda: all(_packets(voice)[leg] >= wanted[leg] for leg in wanted), GUARD_S, "audio on every leg")
+    after = _packets(voice)
+    assert after.keys() == before.keys()
+    assert max(after.values()) <= 60 * (time.monotonic() - since_s)
+
+
+def _packets(voice: Voice) -> dict[str, int]:
+    return {leg.tag: leg.packets for call in voice.provider.calls() for leg in call.legs}
 
 
 @pytest.mark.parametrize("name", ["p1", "p2", "p3", "p5", "p6"])
@@ -80,14 +121,16 @@ def test_the_far_end_can_call_a_phone(voice: Voice, name: str) -> None:
 
 async def _call_in(voice: Voice, phone: Phone) -> None:
     far = voice.provider.far_end
-    await far.dial(phone.spec.user)
-    await phone.wait_call(CallState.ESTABLISHED, 3)
-    await far.wait_call(CallState.ESTABLISHED, 3)
-    assert "ESTABLISHED" in await phone.calls()
-    # hung up by the called side, so that its in-dialog request finds the way back too
-    await phone.hangup()
-    await far.wait_call(CallState.IDLE, 3)
-    await phone.wait_call(CallState.IDLE, 3)
+    try:
+        await far.dial(phone.spec.user)
+        await phone.wait_call(CallState.ESTABLISHED, GUARD_S)
+        await far.wait_call(CallState.ESTABLISHED, GUARD_S)
+        assert "ESTABLISHED" in await phone.calls()
+    finally:
+        # hung up by the called side, so that its in-dialog request finds the way back too
+        await phone.hangup()
+        await far.wait_call(CallState.IDLE, GUARD_S)
+        await phone.wait_call(CallState.IDLE, GUARD_S)
 
 
 def test_two_phones_talk_to_the_far_end_at_once(voice: Voice) -> None:
@@ -95,27 +138,18 @@ def test_two_phones_talk_to_the_far_end_at_once(voice: Voice) -> None:
 
 
 async def _two_calls(voice: Voice) -> None:
-    phones = [voice.phones["p1"], voice.phones["p4"]]
-    for phone in phones:
-        await phone.dial("far")
-        await phone.wait_call(CallState.ESTABLISHED, 3)
-    before = {leg.tag: leg.packets for call in voice.provider.calls() for leg in call.legs}
-    await asyncio.sleep(0.5)
-    after = {leg.tag: leg.packets for call in voice.provider.calls() for leg in call.legs}
-    assert len(after) == 4
-    assert all(after[tag] - before[tag] >= 15 for tag in after)
-    for phone in phones:
-        await phone.hangup()
-        await phone.wait_call(CallState.IDLE, 3)
-    await voice.provider.far_end.wait_call(CallState.IDLE, 3)
+    since_s = time.monotonic()
+    async with _calling(voice, voice.phones["p1"], voice.phones["p4"]):
+        assert len(_packets(voice)) == 4
+        await _audio_flows(voice, since_s=since_s, packets=15)
 
 
 def test_options_are_answered_until_told_to_ignore_them(voice: Voice) -> None:
-    assert _options(voice, 0.5).startswith("SIP/2.0 200")
+    assert _options(voice, GUARD_S).startswith("SIP/2.0 200")
     voice.provider.sip.ignore_options(True)
     assert _options(voice, 0.3) == ""
     voice.provider.sip.ignore_options(False)
-    assert _options(voice, 0.5).startswith("SIP/2.0 200")
+    assert _options(voice, GUARD_S).startswith("SIP/2.0 200")
 
 
 def test_a_paused_provider_is_silent_and_keeps_its_bindings(voice: Voice) -> None:
@@ -125,48 +159,47 @@ def test_a_paused_provider_is_silent_and_keeps_its_bindings(voice: Voice) -> Non
         assert _options(voice, 0.3) == ""
     finally:
         voice.runner.run(voice.provider.resume())
-    assert _options(voice, 0.5).startswith("SIP/2.0 200")
+    assert _options(voice, GUARD_S).startswith("SIP/2.0 200")
     assert [binding.user for binding in voice.provider.bindings()] == users
 
 
 def test_a_stopped_provider_comes_back_without_bindings_and_phones_register_anew(voice: Voice) -> None:
-    """Phones are started afresh afterwards: the session's bed is left as it was found."""
-    phone = voice.phones["p1"]
-    voice.runner.run(voice.provider.stop_voice())
-    assert "kamailio" not in voice.bed.processes()
-    with pytest.raises(ProgramError, match="not running"):
-        voice.provider.bindings()
-    voice.runner.run(voice.provider.start_voice())
-    assert [binding.user for binding in voice.provider.bindings()] == ["far"]
-    voice.runner.run(phone.stop())
-    voice.runner.run(phone.start())
-    voice.runner.run(phone.wait_registered(3.0))
-    assert [binding.user for binding in voice.provider.bindings()] == ["far", "p1"]
-    for other in voice.phones.values():
-        if other is not phone:
-            voice.runner.run(other.stop())
-            voice.runner.run(other.start())
-            voice.runner.run(other.wait_registered(3.0))
+    """Phones are stopped first, lest one is due meanwhile, and started afterwards: the bed is left as it was found."""
+    phones = list(voice.phones.values())
+    voice.runner.run(stop_phones(phones))
+    try:
+        voice.runner.run(voice.provider.stop_voice())
+        assert "kamailio" not in voice.bed.processes()
+        with pytest.raises(ProgramError, match="not running"):
+            voice.provider.bindings()
+        voice.runner.run(voice.provider.start_voice())
+        assert [binding.user for binding in voice.provider.bindings()] == ["far"]
+        voice.runner.run(_start(phones[0]))
+        assert [binding.user for binding in voice.provider.bindings()] == ["far", "p1"]
+    finally:
+        for phone in phones:
+            if not phone.program.running:
+                voice.runner.run(_start(phone))
+
+
+async def _start(phone: Phone) -> None:
+    await phone.start()
+    await phone.wait_registered(GUARD_S)
 
 
 def test_too_short_an_expiry_is_raised_to_the_least(voice: Voice) -> None:
     spec = PhoneSpec("short", "ph1", addresses.PHONES[0], "short", "udp", 5)
-    voice.runner.run(_register_briefly(voice, spec))
-    events = [event for event in voice.events("kamailio") if event.get("user") == "short"]
+    voice.runner.run(voice.phones["p1"].stop())  # one address, one SIP port
+    phone = Phone(spec, voice.bed.spawn, voice.folder / "phones")
+    try:
+        voice.runner.run(_start(phone))
+        assert 9 <= voice.bindings()["short"].granted_s <= 11
+    finally:
+        voice.runner.run(phone.stop(unregister=True))
+        voice.runner.run(_start(voice.phones["p1"]))
+    events = voice.events_until("kamailio", lambda found: len(found) >= 2, user="short")
     assert events[0]["expires_s"] == 10
     assert events[-1]["event"] == "unregistered"
-
-
-async def _register_briefly(voice: Voice, spec: PhoneSpec) -> None:
-    await voice.phones["p1"].stop()  # one address, one SIP port
-    phone = Phone(spec, voice.bed.spawn, voice.folder / "phones")
-    await phone.start()
-    await phone.wait_registered(3.0)
-    (binding,) = [binding for binding in voice.provider.bindings() if binding.user == "short"]
-    assert 9 <= binding.granted_s <= 11
-    await phone.stop(unregister=True)
-    await voice.phones["p1"].start()
-    await voice.phones["p1"].wait_registered(3.0)
 
 
 @pytest.mark.parametrize(
