@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hil.virtual import topology_netns as netns
 from hil.virtual.control import ControlClient, ControlError, Message, serve
 from hil.virtual.topology import ROLES, Bed, BedError, clean_stale, new_bed_id
 
-from .support import REPOSITORY, needs_root
+from .support import GUARD_S, REPOSITORY, needs_root
 
 pytestmark = [pytest.mark.bench, needs_root]
 
@@ -29,22 +30,19 @@ async def main():
     async with Bed.up(bed_id=sys.argv[1]) as bed:
         # A program whose child leaves the session: only its namespace still tells whose it is.
         bed.spawn("ph1", ["sh", "-c", "setsid sleep 1000 & sleep 1000"], "sleep.log")
-        await asyncio.sleep(0.2)
         print("up", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 asyncio.run(main())
 """
 
 
-def test_a_bed_comes_up_fast_carries_packets_and_leaves_nothing() -> None:
+def test_a_bed_comes_up_whole_carries_packets_and_leaves_nothing() -> None:
     async def story() -> str:
-        start = time.monotonic()
         async with Bed.up(profile="rb2011", bed_id=new_bed_id("t")) as bed:
-            assert time.monotonic() - start < 2.0  # 0.2 s on an idle machine
             assert sorted(netns.existing(f"eb-{bed.bed_id}-")) == sorted(bed.namespace(r) for r in (*ROLES, "emu"))
             route_by_hand(bed)
             assert exchange(bed, plan.ROUTER_WAN) == b"hello"
-            assert exchange(bed, plan.ROUTER_LTE) is None  # a wrong source on the WAN port
+            assert exchange(bed, plan.ROUTER_LTE, 0.3) is None  # a wrong source on the WAN port
             rows = (await bed.emulator.call("flows", link="wan"))["flows"]
             spoofed = [row for row in rows if "spoofed" in row["dropped"]]
             assert [row["src"] for row in spoofed] == [plan.ROUTER_LTE]
@@ -61,7 +59,7 @@ def test_teardown_kills_what_left_its_group_and_keeps_the_artifacts(tmp_path: Pa
             process = bed.spawn(
                 "pc", ["sh", "-c", "echo $GREETING; setsid sleep 1000 & wait"], "pc.log", {"GREETING": "hi"}
             )
-            await asyncio.sleep(0.1)
+            until(lambda: (tmp_path / "logs" / "pc.log").read_text() == "hi\n")
             return bed.bed_id, process
 
     bed_id, process = asyncio.run(story())
@@ -77,8 +75,8 @@ def test_after_kill_9_clean_stale_removes_all_and_leaves_the_living() -> None:
             with start_owner(crashed) as owner:
                 assert owner.stdout is not None
                 assert owner.stdout.readline() == b"up\n"
+                until(lambda: len(pids_in(f"eb-{crashed}-ph1")) == 3)
                 members = pids_in(f"eb-{crashed}-ph1")
-                assert len(members) == 3
                 assert crashed not in clean_stale()
                 owner.send_signal(signal.SIGKILL)
                 owner.wait()
@@ -147,13 +145,13 @@ def route_by_hand(bed: Bed) -> None:
     netns.run_ip(lines, bed.namespace("rtr"))
 
 
-def exchange(bed: Bed, source: str) -> bytes | None:
+def exchange(bed: Bed, source: str, timeout_s: float = GUARD_S) -> bytes | None:
     """A datagram from the router to the provider."""
 
     def make(address: str, port: int) -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.bind((address, port))
-        made.settimeout(0.3)
+        made.settimeout(timeout_s)
         return made
 
     with (
@@ -178,6 +176,14 @@ def assert_gone(bed_id: str) -> None:
             except OSError:
                 continue
             assert not any(f"/{bed_id}/".encode() in word for word in command), command
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what must come, however long a busy machine takes."""
+    end_s = time.monotonic() + GUARD_S
+    while not condition():
+        assert time.monotonic() < end_s, "waited in vain"
+        time.sleep(0.02)
 
 
 def pids_in(name: str) -> list[int]:
