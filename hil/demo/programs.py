@@ -15,8 +15,8 @@ from typing import Any
 from hil.demo import site
 
 ROOT = Path(__file__).resolve().parents[2]
-ANSWER_S = 5.0
-END_S = 5.0
+ANSWER_S = 20.0
+END_S = 20.0
 
 
 class DemoFailed(Exception):

@@ -23,6 +23,7 @@ from hil.virtual.routeros.model import ModelPlane
 from hil.virtual.routeros.server import Router, RouterOptions
 from hil.virtual.routeros.values import Version
 
+GUARD_S = 600.0  # no claim of any test: it ends what would hang, on a busy machine not before
 USER, PASSWORD = "edgeagent", "router-secret-of-the-test"
 MAIL_PASSWORD = "mail-secret-of-the-test"
 WAN, LTE = "192.0.2.2", "198.51.100.2"
@@ -200,20 +201,22 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return make_certificate(folder, "127.0.0.1")
 
 
-def run(test: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 30.0) -> None:
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(GUARD_S):
             await test()
 
     asyncio.run(limited())
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(GUARD_S):
         while not condition():  # noqa: ASYNC110  what is waited for lives in several places
             await asyncio.sleep(0.01)
 
 
 async def in_thread(command: list[str]) -> subprocess.CompletedProcess[str]:
     """A process, without blocking the router that it talks to."""
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=20, check=False)
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=GUARD_S, check=False
+    )

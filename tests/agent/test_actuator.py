@@ -193,7 +193,8 @@ def test_after_any_fault_the_intended_leases_stand_once_clause_p3(kind: str, com
                 it.later(21)
                 expected = {(lease.list, lease.address) for lease in wanted}
                 with contextlib.suppress(TimeoutError):
-                    await until(lambda expected=expected: it.on.leases() == expected, 1.0)  # type: ignore[misc]
+                    async with asyncio.timeout(1.0):
+                        await until(lambda expected=expected: it.on.leases() == expected)  # type: ignore[misc]
                 it.later(21)  # what was swallowed shows at the next renewal
                 await until(lambda expected=expected: it.on.leases() == expected)  # type: ignore[misc]
             rows = [row for row in it.on.rows(LIST) if row["list"].startswith("edge-")]

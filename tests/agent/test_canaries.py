@@ -165,7 +165,7 @@ def planted(folder: Path, test: Callable[[Bed], Awaitable[None]]) -> None:
             await bed.plant()
             await test(bed)
 
-    run(go, limit_s=120.0)
+    run(go)
 
 
 async def outputs_of_a_run(

@@ -247,7 +247,7 @@ def test_whatever_was_done_to_our_rows_one_apply_repairs_it_clause_p3(version: V
             await provisioned(site, "remove")
             assert foreign(everything(on))[ORDERED[1]] == before[ORDERED[1]]
 
-    run(test, 30.0)
+    run(test)
 
 
 @pytest.mark.skipif(MISSING, reason="dnsmasq is not installed")
@@ -286,7 +286,7 @@ def test_a_registrar_by_name_is_asked_for_and_else_taken_as_last_known(
             await provisioned(site, "remove")
             assert everything(on) == before
 
-    run(test, 60.0)
+    run(test)
 
 
 def strip(rows: Any) -> Any:
@@ -327,7 +327,7 @@ def test_a_connection_lost_at_any_sentence_is_made_good_by_the_next_apply_clause
                         path: strip(rows) for path, rows in before.items()
                     }
 
-    run(test, 30.0)
+    run(test)
 
 
 def test_a_board_that_may_run_no_jobs_gets_watchers_instead_clause_p8(tmp_path: Path) -> None:
@@ -515,7 +515,7 @@ def test_too_many_connections_to_read_are_told_and_the_rest_is_done(tmp_path: Pa
             assert "too many" not in await provisioned(site, "apply")
             assert not await on.plane.rows("/ip/firewall/connection")
 
-    run(test, 30.0)
+    run(test)
 
 
 def test_a_store_that_cannot_be_used_stops_before_the_first_change_clause_c3(tmp_path: Path) -> None:

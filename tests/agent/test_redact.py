@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +28,6 @@ from edgeagent.core import status
 from edgeagent.core.facts import Instant
 from edgeagent.core.settings import PRIMARY_PROBING, PathSettings, Settings
 from edgeagent.core.turn import first_state
-from edgeagent.host import clock
 
 SECRET = 'pa"ss\\wörd/+é'
 WORDS = program_words()
@@ -235,6 +235,6 @@ def test_a_secret_is_found_in_every_spelling_and_only_there() -> None:
 def test_hostile_text_takes_no_time_clause_x3(part: str) -> None:
     """What a router or a mail server says is looked through by the agent's own loop."""
     it = redactor()
-    began_s = clock.mono_s()
+    began_s = time.thread_time()  # its own work, whatever else the machine does
     it.line(part * (16_384 // len(part)))
-    assert clock.mono_s() - began_s < 1.0
+    assert time.thread_time() - began_s < 1.0

@@ -13,7 +13,6 @@ from hil.virtual.routeros.boards import Profile
 from hil.virtual.routeros.values import Version
 from tests.agent.rendered_rig import (
     GOOD,
-    LIMIT_S,
     MODELS,
     VERSIONS,
     exported,
@@ -65,7 +64,7 @@ def test_an_imported_file_makes_what_provisioning_makes_and_removal_takes_it_awa
                 assert on.menus() == untouched
                 assert await exported(on) == before
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 def added(folder: Path) -> list[str]:
@@ -97,7 +96,7 @@ def test_the_comparison_bites(version: Version, tmp_path: Path) -> None:
                 assert (await imported(on, text)).endswith(GOOD)
                 assert await still_wrong(on) != [], name
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 @pytest.mark.parametrize("arguments", ["", "verbose=yes"])
@@ -116,7 +115,7 @@ def test_a_router_of_another_version_is_left_as_it_is(version: Version, argument
             assert "this script is for RouterOS" in await imported(on, script("hap-ac2", version), arguments)
             assert on.menus() == before
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 def test_verbose_import_gives_the_same(tmp_path: Path) -> None:
@@ -129,7 +128,7 @@ def test_verbose_import_gives_the_same(tmp_path: Path) -> None:
                 assert (await imported(on, (FOLDER / "remove.rsc").read_text(), "verbose=yes")).endswith(GOOD)
                 assert on.menus() == before
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -151,7 +150,7 @@ def test_without_jobs_the_rest_stands_and_netwatch_takes_the_place(model: Profil
             assert (await imported(on, (FOLDER / "remove.rsc").read_text())).endswith(GOOD)
             assert on.menus() == before
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -170,7 +169,7 @@ def test_lost_dhcp_scripts_are_put_back(version: Version, tmp_path: Path) -> Non
                 assert (await imported(on, text)).endswith(GOOD)
                 assert on.menus() == good
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 @pytest.mark.parametrize(
@@ -190,4 +189,4 @@ def test_a_router_reads_back_what_was_written(given: str, tmp_path: Path) -> Non
                     assert (await imported(on, line + "\n")).endswith(GOOD), line
                     assert on.router.store.single("/system/identity")["name"] == given
 
-    run(test, LIMIT_S)
+    run(test)

@@ -19,7 +19,6 @@ from hil.virtual.routeros.server import Router
 from hil.virtual.routeros.values import Version
 from tests.agent.rendered_rig import (
     GOOD,
-    LIMIT_S,
     MODELS,
     VERSIONS,
     Rig,
@@ -66,7 +65,7 @@ def test_bootstrap_opens_api_ssl_to_the_agent_and_nothing_else(version: Version,
             with pytest.raises(RouterError):  # from an address that is not the agent's
                 await Session.open("127.0.0.1", port, "edgeagent", password, pinned, 10.0, source="127.0.0.2")
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 def _services(router: Router) -> list[Row]:
@@ -90,7 +89,7 @@ def test_what_the_files_say_exists_on_that_version(version: Version, model: Prof
             left = await on.router.engine.view(on.router.store.menus["/ip/firewall/connection"])
             assert [row["dst-address"] for row in left] == list(hosts[1:])
 
-    run(test, LIMIT_S)
+    run(test)
     said = heard(tmp_path)
     assert {words[0].rpartition("/")[2] for words in said} >= {"add", "set", "remove", "move", "print"}
     names = ("fields-6.49-ansible.json",) if version == "6.49" else ("schema-7.22.3.json", "schema-7.12.2.json")
@@ -166,7 +165,7 @@ def test_the_flush_needs_read_and_write_and_no_more(version: Version, form: str,
             for policies, left in (({"read"}, 2), ({"write"}, 2), ({"read", "write"}, 1)):
                 assert await _left(on, text, frozenset(policies)) == left, policies
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 async def _left(on: Rig, text: str, policies: frozenset[str]) -> int:
@@ -194,7 +193,7 @@ def test_the_dhcp_script_needs_read_and_write_and_no_more(version: Version, tmp_
                 assert refused != moved
                 assert _by_primary(on) == ({"192.0.2.9"} if moved else {"192.0.2.1"})
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 def _by_primary(on: Rig) -> set[str]:

@@ -121,7 +121,7 @@ def heard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         write_site(folder)
         found.extend(await spoken(request.param, folder))
 
-    run(test, 30.0)
+    run(test)
     return request.param, found
 
 

@@ -129,7 +129,7 @@ def test_each_change_is_a_line_and_an_agent_that_goes_is_waited_for(tmp_path: Pa
         assert sum(text.startswith("no agent answers") for text in told) == 2
         assert "primary is up" not in told
 
-    run(test, 4 * LIVELY_S)
+    run(test)
 
 
 def test_times_are_those_of_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,9 +176,9 @@ def test_on_a_terminal_it_is_a_picture(tmp_path: Path) -> None:
         try:
             async with watching(tmp_path, theirs) as process:
                 os.close(theirs)
-                await until(lambda: b"failover to LTE" in seen, LIVELY_S)
+                await until(lambda: b"failover to LTE" in seen)
                 await socket.close()
-                await until(lambda: b"no agent answers" in seen, LIVELY_S)
+                await until(lambda: b"no agent answers" in seen)
                 process.send_signal(signal.SIGINT)
                 assert await process.wait() == 0
         finally:
@@ -190,7 +190,7 @@ def test_on_a_terminal_it_is_a_picture(tmp_path: Path) -> None:
         assert "Neither the primary line nor any backup works." in shown
         assert "\x1b[" in seen.decode()
 
-    run(test, 4 * LIVELY_S)
+    run(test)
 
 
 def _read(terminal: int) -> bytes:

@@ -39,12 +39,12 @@ time.sleep(600 if "{2}" in name else 0)
 
 # The grace begins when all that listen have noted that they were told: a busy machine does not shorten it.
 PLUGIN = """
-import sys, time, types
+import sys, threading, time, types
 from pathlib import Path
 import tests.conftest, tests.stories
 
 def monotonic():
-    while len(list(Path({0!r}).glob("*.told"))) < {2}:
+    while threading.current_thread() is threading.main_thread() and len(list(Path({0!r}).glob("*.told"))) < {2}:
         time.sleep(0.02)
     return time.monotonic()
 

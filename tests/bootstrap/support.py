@@ -22,7 +22,7 @@ from hil.virtual.routeros.initial import Initial
 from hil.virtual.routeros.model import ModelPlane
 from hil.virtual.routeros.server import Router, RouterOptions
 from hil.virtual.routeros.values import Version
-from tests.agent.support import GOOD, owners_router
+from tests.agent.support import GOOD, GUARD_S, owners_router
 from tests.virtual_routeros.client import host_key
 
 OWNER, OWNER_PASSWORD = "admin", "the-owners-own-secret"
@@ -182,7 +182,7 @@ class Site:
         watching = asyncio.create_task(_watch(process.pid, seen))
         killing = asyncio.create_task(_kill_after(process, after_s)) if after_s else None
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(GUARD_S):
                 out, err = await process.communicate()
         finally:
             self.heard.at_each = lambda count: None

@@ -48,7 +48,7 @@ def test_a_fresh_router_gets_the_access_and_a_second_run_changes_nothing(
                 assert (again.code, "nothing was changed" in again.out) == (0, True), again.said
             assert (site.export(), len(site.rows("/system/history")), _backups(site)) == (before, history, kept)
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_an_owner_without_a_password_as_on_a_router_just_unpacked(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_backup_is_encrypted_brings_the_router_back_and_only_this_machine_ha
             await site.router.store.sentence(["/file/remove", "=.id=restore.backup"])
             assert site.export() == before
 
-    run(test, 60.0)
+    run(test)
 
 
 def _everything_wrong(version: Version) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def test_a_default_route_through_the_backup_is_known_by_port_gateway_and_subnet(
             await site.router.store.sentence(["/ip/route/disable", f"=.id={route['.id']}"])
             assert (await site.bootstrap()).code == 0  # the control: that was all
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_names_that_somebody_else_uses_are_not_taken_over(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_names_that_somebody_else_uses_are_not_taken_over(tmp_path: Path) -> Non
             await site.router.store.sentence(["/user/group/remove", "=.id=edgeagent"])
             assert (await site.bootstrap()).code == 0
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_a_service_that_is_in_use_and_an_odd_clock_are_only_warned_of(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_service_that_is_in_use_and_an_odd_clock_are_only_warned_of(tmp_path: 
             assert "the plain API on port" in done.err
             assert "not known to be" not in done.err
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_where_jobs_are_forbidden_the_way_back_is_shown_and_kept(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_where_jobs_are_forbidden_the_way_back_is_shown_and_kept(tmp_path: Path)
                 assert await site.console(line) == ""
             assert (site.ours(), site.export()) == (set(), before)  # they do what they say
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_an_unknown_version_is_asked_nothing_more(tmp_path: Path) -> None:
@@ -346,4 +346,4 @@ def test_what_a_hand_changed_is_put_right_by_another_run(tmp_path: Path, version
                 assert "nothing was changed" in again.out, again.said
             assert site.ours() == {"/user", "/user/group", "/certificate", "service"}
 
-    run(test, 120.0)
+    run(test)

@@ -14,7 +14,7 @@ from tests.bootstrap.support import Site, place
 
 ACCESS = {"/user", "/user/group", "/certificate", "service"}
 SHARES, PLACES = 1, 3
-ROLLBACK_S = 10  # a run on a busy machine must come to its end in less
+ROLLBACK_S = 30  # a run on a busy machine must come to its end in less
 
 
 @pytest.mark.parametrize("share", range(SHARES))
@@ -34,7 +34,7 @@ def test_a_run_that_is_killed_anywhere_is_taken_up_by_the_next(tmp_path: Path, v
                 assert killed.code == -9, f"at {at}: {killed.said}"
                 await _completed(site, before, f"at {at}")
 
-    run(test, 240.0)
+    run(test)
 
 
 async def _things(folder: Path, version: Version) -> range:
@@ -72,7 +72,7 @@ def test_a_run_that_is_killed_at_any_moment_is_taken_up_by_the_next(tmp_path: Pa
                 await _completed(site, before, f"moment {number}")
         assert killed  # the control: some of them were cut
 
-    run(test, 240.0)
+    run(test)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -87,7 +87,7 @@ def test_the_rollback_makes_the_router_as_before_and_only_after_a_run_that_died(
             at = await _last_before_disarming(site, words)
             assert (await site.bootstrap(*words, at=at)).code == -9
             assert site.ours() == ACCESS | {"job edgeagent-rollback"}
-            await until(lambda: not site.ours(), ROLLBACK_S + 10.0)
+            await until(lambda: not site.ours())
             assert site.export() == before
             assert "its new access was not proved in time and is taken away" in site.log()
             await _completed(site, before, "after the rollback")
@@ -97,7 +97,7 @@ def test_the_rollback_makes_the_router_as_before_and_only_after_a_run_that_died(
             await asyncio.sleep(ROLLBACK_S + 2.0)
             assert site.ours() == ACCESS
 
-    run(test, 120.0)
+    run(test)
 
 
 async def _last_before_disarming(site: Site, words: tuple[str, ...]) -> int:
@@ -118,10 +118,10 @@ def test_a_rollback_that_fails_in_part_does_the_rest_and_comes_back_for_it(tmp_p
             done = await site.bootstrap("--rollback", str(ROLLBACK_S), at=at)
             assert done.code == -9
             site.plane.refuse_next = "failure: busy"  # the first thing that the job does
-            await until(lambda: site.ours() == {"service", "job edgeagent-rollback"}, ROLLBACK_S + 10.0)
-            await until(lambda: not site.ours(), ROLLBACK_S + 10.0)
+            await until(lambda: site.ours() == {"service", "job edgeagent-rollback"})
+            await until(lambda: not site.ours())
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_a_proof_that_fails_leaves_the_rollback_armed_and_says_so(tmp_path: Path) -> None:
@@ -133,6 +133,6 @@ def test_a_proof_that_fails_leaves_the_rollback_armed_and_says_so(tmp_path: Path
             assert done.code == 1, done.said
             assert "refused the user 'edgeagent'" in done.err
             assert "Proved" not in done.out
-            await until(lambda: site.export() == before, ROLLBACK_S + 10.0)
+            await until(lambda: site.export() == before)
 
-    run(test, 60.0)
+    run(test)

@@ -41,7 +41,7 @@ def test_a_key_that_nobody_vouched_for_is_refused_and_the_owners_password_stays_
             assert "logged in" in site.log()  # the control: a login would have been seen
             assert (await site.run("--bootstrap", *words)).code == 0  # by the pin alone
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_a_changed_key_is_refused_whatever_else_is_said(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_changed_key_is_refused_whatever_else_is_said(tmp_path: Path) -> None:
             site.host_key_file.unlink()
             assert (await site.bootstrap()).code == 0
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_a_pin_that_cannot_be_read_is_no_pin(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_pin_that_cannot_be_read_is_no_pin(tmp_path: Path) -> None:
                 assert "router.hostkey" in done.err
             assert "logged in" not in site.log()
 
-    run(test, 60.0)
+    run(test)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -115,7 +115,7 @@ def test_what_is_missing_on_the_command_line_is_named(tmp_path: Path) -> None:
                 assert (await site.run("--bootstrap", *words)).code == 2
             assert site.rows("/system/history") == []
 
-    run(test, 60.0)
+    run(test)
 
 
 @pytest.mark.parametrize(("answer", "code"), [("yes", 0), ("no", 2)])
@@ -133,7 +133,7 @@ def test_on_a_terminal_the_key_is_shown_and_the_password_asked_without_echo(
             assert answer in done.out  # the control: what is echoed is seen
             assert site.host_key_file.exists() == (code == 0)
 
-    run(test, 60.0)
+    run(test)
 
 
 async def _on_a_terminal(command: list[str], answers: list[tuple[bytes, str]]) -> Done:
@@ -195,7 +195,7 @@ def test_an_owner_logs_in_by_key(tmp_path: Path, kind: str, passphrase: str) -> 
                 assert passphrase not in done.out
             assert done.code == 0, done.said
 
-    run(test, 60.0)
+    run(test)
 
 
 @pytest.mark.parametrize(("version", "signed_by"), [("6.49", "ssh-rsa"), ("7.22", "rsa-sha2-512")])
@@ -225,7 +225,7 @@ def test_sha_1_is_spoken_to_a_router_that_knows_nothing_else(
                 found = await asyncio.to_thread(login, site.router.ports["ssh"], key, pin)
                 assert found == (signed_by, signed_by)
 
-    run(test, 60.0)
+    run(test)
 
 
 async def _key_file(folder: Path, name: str, kind: str, passphrase: str) -> Path:

@@ -45,7 +45,7 @@ def test_with_the_owners_login_everything_is_as_before(tmp_path: Path, version: 
             assert (await site.run("--remove", *site.bootstrap_words())).code == 0
             assert site.export() == before
 
-    run(test, 60.0)
+    run(test)
 
 
 @pytest.mark.parametrize("hand", ["/ip/service/set", "/user/add", "/user/group/add", "/file/add"])
@@ -85,7 +85,7 @@ def test_without_it_the_service_is_given_back_and_the_rest_is_said(tmp_path: Pat
             assert (await site.run("--remove", *site.bootstrap_words())).code == 0
             assert site.export() == before
 
-    run(test, 60.0)
+    run(test)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -153,7 +153,7 @@ def test_a_removal_that_is_killed_is_taken_up_by_the_next(tmp_path: Path, versio
                 assert done.code == 0, f"at {at}: {done.said}"
                 assert site.export() == before, at
 
-    run(test, 120.0)
+    run(test)
 
 
 def test_what_bears_our_names_and_is_not_ours_stays(tmp_path: Path) -> None:
@@ -172,4 +172,4 @@ def test_what_bears_our_names_and_is_not_ours_stays(tmp_path: Path) -> None:
             plain = await site.run("--remove")
             assert (plain.code, plain.out) == (0, "0 rows removed.\n"), plain.said
 
-    run(test, 60.0)
+    run(test)

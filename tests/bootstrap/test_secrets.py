@@ -41,7 +41,7 @@ def test_no_secret_is_seen_on_the_way_clause_x4(tmp_path: Path, version: Version
             assert again.code == 0, again.said
             await _search(site, again, set())
 
-    run(test, 60.0)
+    run(test)
 
 
 def _ending(site: Site, ends: str) -> Callable[[str], None]:

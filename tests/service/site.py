@@ -12,7 +12,8 @@ from tests.service.machine import Machine
 SERVICE, ADDRESSES = "edgeagent.service", "edgeagent-addresses.service"
 MAIN = "edgeagent/daemon/wiring.py"
 SECRET = "router-secret-of-the-test"
-READY_S = 6  # the bound for versions that never become ready; install.sh's own is 60 s
+READY_S, OWN_READY_S = 6, 60  # the bound for versions that never become ready, and install.sh's own
+WATCHDOG_S = 20  # as short as a healthy agent on a busy machine bears
 # A version that does something else than run. It stands before the real main and ends it.
 HANGS = "    import time\n    time.sleep(1e6)\n"
 MIGRATES = (
@@ -120,6 +121,21 @@ class Site(Machine):
         as_agent = ("runuser", "-u", "edgeagent", "--", "/usr/bin/python3", "-c", code)
         return self.run(*as_agent, question, *values).stdout.split()
 
+    def runs(self, version: str) -> bool:
+        """Whether that is the version that runs; going back may say "not ready either" and still come to it."""
+        until(lambda: self.shown(SERVICE, "ActiveState") == "active")
+        return self.current() == version
+
+    def starts_s(self) -> list[float]:
+        """When systemd began to start the service, by the journal's clock in s."""
+        self.run("journalctl", "--sync")
+        lines = self.run("journalctl", "--no-pager", "--output=short-monotonic", "--unit", SERVICE).stdout.splitlines()
+        return [float(line[1:].split("]")[0]) for line in lines if "]: Starting " in line]
+
+    def heard_s(self) -> float:
+        """When the agent last gave systemd a sign of life, by the machine's clock in s."""
+        return int(self.shown(SERVICE, "WatchdogTimestampMonotonic")) / 1e6
+
     def write_down(self, kind: str) -> None:
         """A line into the journal, as if something had happened."""
         self.sql(
@@ -130,8 +146,8 @@ class Site(Machine):
         return self.sql("SELECT kind FROM journal")
 
 
-def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
-    end_s = time.monotonic() + limit_s
+def until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 300.0
     while not condition():
         assert time.monotonic() < end_s
         time.sleep(0.1)
