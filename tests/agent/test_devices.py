@@ -262,7 +262,7 @@ def test_after_a_removal_a_running_agent_writes_none_down_clause_p4(
                 assert of_devices(on, begun) == []
                 assert static(on) == before
 
-    run(test, 60.0)
+    run(test)
 
 
 @pytest.mark.usefixtures("often")
@@ -306,7 +306,7 @@ def test_while_another_agent_leads_none_is_written_down_clause_p7(version: Versi
                 await until(lambda: known(on) == {PHONE: True})  # the control: it leads now
                 assert of_devices(on, begun)
 
-    run(test, 60.0)
+    run(test)
 
 
 @pytest.mark.usefixtures("often")
@@ -330,7 +330,7 @@ def test_on_a_version_that_is_watched_only_none_is_written_down(version: Version
                     await looked(on)
                     assert (known(on)[OTHER], of_devices(on, begun)) == (False, [])
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_a_site_that_names_its_phones_subnets_keeps_none_of_them() -> None:

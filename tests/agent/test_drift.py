@@ -476,7 +476,7 @@ def test_what_site_toml_wants_since_is_a_persons_to_apply_clauses_p4_p7_n6(
                 await on.do(f"{FILTER}/set", f"=.id={number(on, FILTER, 'jump-out-lte')}", "=out-interface=ether2")
                 await until(lambda: standing(on, site) == after)
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_a_program_with_another_ruleset_waits_for_a_person_clauses_p7_n6(
@@ -513,7 +513,7 @@ def test_a_program_with_another_ruleset_waits_for_a_person_clauses_p7_n6(
                 await until(lambda: daemon.loop.state.guard.mended == 2)
                 assert number(on, FILTER, "of-the-next-version")
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_an_agent_of_before_the_apply_leaves_what_was_applied(tmp_path: Path) -> None:
@@ -536,7 +536,7 @@ def test_an_agent_of_before_the_apply_leaves_what_was_applied(tmp_path: Path) ->
                 assert not raised(daemon)
                 assert (standing(on, site), changing(on, begun)) == (after, [])
 
-    run(test, 60.0)
+    run(test)
 
 
 @pytest.mark.parametrize("mark", [b"", memory.YES])
@@ -627,7 +627,7 @@ def test_a_registrar_that_has_moved_is_followed_and_is_nobodys_edit_clause_n6(
                     "another name is site.toml's, not the registrar's"
                 )
 
-    run(test, 60.0)
+    run(test)
 
 
 # The watch by itself, sentence by sentence
@@ -749,7 +749,7 @@ def test_a_lease_that_changes_while_all_is_read_is_never_put_back_clause_n6(
                     assert back > 0, "the control bites"
                 assert changing(on, begun), "the control: something was written"
 
-    run(test, 60.0)
+    run(test)
 
 
 def raised_in(hand: Alone) -> bool:

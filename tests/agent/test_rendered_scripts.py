@@ -141,7 +141,7 @@ def test_removal_takes_what_was_put_into_our_lists_for_a_time_clause_p4(version:
             left = [(row["list"], row["address"]) for row in on.router.store.rows(lists)]
             assert left == [*((name, "192.168.88.11") for name in owners), ("edge-phones", "192.168.88.12")]
 
-    run(test, LIMIT_S)
+    run(test)
 
 
 FLOWS: list[Row] = [

@@ -196,7 +196,7 @@ def test_space_is_asked_for_where_the_files_go(
             assert (done.code, done.err.count("In the way:")) == ((2, 1) if why else (0, 0)), done.said
             assert why in done.err
 
-    run(test, 60.0)
+    run(test)
 
 
 def test_a_network_of_the_lan_at_the_modems_port_stands_in_the_way(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_connections_to_api_and_api_ssl_hinder_neither_way(tmp_path: Path, versi
             services.sort(key=lambda entry: int(entry.id[1:], 16))
             assert site.export() == before
 
-    run(test, 90.0)
+    run(test)
 
 
 def _connections(site: Site) -> int:

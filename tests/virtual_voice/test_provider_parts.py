@@ -49,7 +49,7 @@ def test_stop_ends_the_whole_tree_even_when_it_ignores_sigterm(tmp_path: Path) -
         await program.start("prov", ["/bin/sh", "-c", "trap '' TERM; sleep 61.5 & sleep 61.5"])
         head = program.pid
         assert head is not None
-        await wait_until(lambda: len(process_tree(head)) == 3, GUARD_S, "the shell and both its children")
+        await wait_until(lambda: len(process_tree(head)) == 3, "the shell and both its children")
         tree = process_tree(head)
         await program.stop(grace_s=0.1)
         assert not program.running

@@ -83,7 +83,7 @@ async def _calling(voice: Voice, *phones: Phone) -> AsyncIterator[None]:
             await phone.hangup()
             await phone.wait_call(CallState.IDLE, GUARD_S)
         await far.wait_call(CallState.IDLE, GUARD_S)
-    await wait_until(lambda: not voice.provider.calls(), GUARD_S, "the relay, which the phones may forestall")
+    await wait_until(lambda: not voice.provider.calls(), "the relay, which the phones may forestall")
 
 
 async def _call_out(voice: Voice, phone: Phone) -> str:
@@ -104,7 +104,7 @@ async def _audio_flows(voice: Voice, *, since_s: float, packets: int) -> None:
     """
     before = _packets(voice)
     wanted = {leg: count + packets for leg, count in before.items()}
-    await wait_until(lambda: all(_packets(voice)[leg] >= wanted[leg] for leg in wanted), GUARD_S, "audio on every leg")
+    await wait_until(lambda: all(_packets(voice)[leg] >= wanted[leg] for leg in wanted), "audio on every leg")
     after = _packets(voice)
     assert after.keys() == before.keys()
     assert max(after.values()) <= 60 * (time.monotonic() - since_s)
