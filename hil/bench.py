@@ -186,7 +186,10 @@ class Bench(Protocol):
         """The disk goes on; returns when."""
 
     async def note_store(self, label: str) -> Event:
-        """Note, as an event ``store``, the changes of place that the agent's store holds (``places``)."""
+        """Note, as an event ``store``, the changes of place that the agent's store holds (``places``).
+
+        ``commits``: what it has committed together, each with ``at_s``, by the bench's clock, and the ``kinds``.
+        """
 
     async def power(self, box: str, *, on: bool) -> None:
         """Switch a box off, or on and wait until it has booted.

@@ -35,7 +35,7 @@ from hil.virtual.provider_events import EventLog, LineTail
 from hil.virtual.provider_mail import MailMode
 from hil.virtual.provider_names import SIP_NAME, question
 from hil.virtual.provider_programs import GUARD_S
-from hil.virtual.record_trap import RecordTrap, places, seen_by
+from hil.virtual.record_trap import RecordTrap, commits, places, seen_by
 from hil.virtual.routeros.boards import Profile
 from hil.virtual.routeros.certificate import make_certificate
 from hil.virtual.routeros.client import ApiClient
@@ -442,7 +442,8 @@ class VirtualBench:
 
     async def note_store(self, label: str) -> Event:
         """Read from a copy."""
-        return self._note("store", "store", {"label": label, "places": self._places()})
+        folder = seen_by(self.agent.pid, self.folder / "agent" / "state")
+        return self._note("store", "store", {"label": label, "places": places(folder), "commits": commits(folder)})
 
     async def freeze_disk(self) -> float:
         """By fsfreeze."""

@@ -27,6 +27,21 @@ def seen_by(pid: int, folder: Path) -> Path:
 
 def places(folder: Path) -> list[dict[str, Any]]:
     """The changes of place in the journal of the store in ``folder``, oldest first, read from a copy of its files."""
+    rows = _asked(folder, "SELECT data FROM journal WHERE kind = 'place' ORDER BY seq")
+    return [json.loads(data) for (data,) in rows]
+
+
+def commits(folder: Path) -> list[dict[str, Any]]:
+    """What was committed together, oldest first: ``at_s``, by the machine's monotonic clock, and the ``kinds``."""
+    found: list[dict[str, Any]] = []
+    for at_s, kind in _asked(folder, "SELECT mono_s, kind FROM journal ORDER BY seq"):
+        if not found or found[-1]["at_s"] != at_s:
+            found.append({"at_s": at_s, "kinds": []})
+        found[-1]["kinds"].append(kind)
+    return found
+
+
+def _asked(folder: Path, question: str) -> list[tuple[Any, ...]]:
     with tempfile.TemporaryDirectory(prefix="edgeagent-hil-store-") as copy:
         for name in _STORE:
             with contextlib.suppress(FileNotFoundError):
@@ -34,8 +49,7 @@ def places(folder: Path) -> list[dict[str, Any]]:
         if not (Path(copy) / _STORE[0]).exists():
             return []
         with contextlib.closing(sqlite3.connect(Path(copy) / _STORE[0])) as store:
-            rows = store.execute("SELECT data FROM journal WHERE kind = 'place' ORDER BY seq").fetchall()
-    return [json.loads(row[0]) for row in rows]
+            return store.execute(question).fetchall()
 
 
 class RecordTrap:
@@ -92,8 +106,9 @@ class RecordTrap:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether every thread of it stands still."""
-    states = [
-        task.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()
-    ]
-    return all(state in ("t", "T") for state in states)
+    """Whether every thread of it stands still. One that has ended runs no more; a process that has is not stopped."""
+    states = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            states.append(thread.read_text().rsplit(")", 1)[1].split()[0])
+    return bool(states) and all(state in ("t", "T") for state in states)

@@ -43,6 +43,7 @@ class Product:
     rss_mib: float = 30.0
     cpu_share: float = 0.01
     written_bytes_per_s: float = 100.0
+    causes: int = 0
     blind: bool = False
     native: bool = False
     decides_s: float = 1.0
@@ -244,7 +245,9 @@ class FakeBench:
         return self.time_s
 
     async def note_store(self, label: str) -> Event:
-        return self.add(self.time_s, "store", "store", label=label, places=[])
+        commits = [{"at_s": self.time_s - 60.0 * n, "kinds": ["facts", "path"]} for n in range(self.product.causes)]
+        commits.append({"at_s": self.time_s - 5.0, "kinds": ["facts"]})
+        return self.add(self.time_s, "store", "store", label=label, places=[], commits=commits)
 
     async def power(self, box: str, *, on: bool) -> None:
         """Whatever comes last: the product decides, and phones are bound so long after it, where a path works."""

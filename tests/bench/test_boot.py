@@ -85,6 +85,8 @@ def test_a_footprint_within_its_limits_passes(tmp_path: Path) -> None:
         (Product(rss_mib=41.0), "rss_peak_mib"),
         (Product(cpu_share=0.021), "cpu_percent"),
         (Product(written_bytes_per_s=174.0), "written_day_mb"),
+        (Product(written_bytes_per_s=174.0 * 4, causes=3), "written_day_mb"),
+        (Product(causes=4), "commits_with_a_cause"),
         (Product(detection_s=None), "failovers"),
     ],
 )
@@ -92,6 +94,14 @@ def test_a_footprint_beyond_a_limit_fails(tmp_path: Path, product: Product, miss
     said = judged("footprint", tmp_path, product)
     assert said["outcome"] == "failed"
     assert not said["figures"][missed]["ok"]
+
+
+def test_a_commit_with_a_cause_counts_once_and_not_for_every_ten_minutes_of_a_day(tmp_path: Path) -> None:
+    said = judged("footprint", tmp_path, Product(written_bytes_per_s=300.0, causes=2))
+    assert said["outcome"] == "passed", said
+    idle_mb, once_mb = 300.0 * 86400.0 / 1e6 / 3, 300.0 * 620.0 / 1e6 * 2 / 3
+    incident_mb = 300.0 * 190.0 / 1e6
+    assert said["figures"]["written_day_mb"]["value"] == pytest.approx(idle_mb + once_mb + incident_mb, abs=0.01)
 
 
 def test_a_footprint_whose_reader_sees_no_waste_is_an_error(tmp_path: Path) -> None:

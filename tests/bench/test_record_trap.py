@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hil.virtual.bench import REPOSITORY, can_run
-from hil.virtual.record_trap import RecordTrap, places
+from hil.virtual.record_trap import RecordTrap, _is_stopped, commits, places
 from hil.virtual.state_disk import StateDisk
 
 pytestmark = pytest.mark.bench
@@ -25,10 +25,14 @@ RECORDER = """
 import json, sqlite3, sys
 store = sqlite3.connect(sys.argv[1], isolation_level=None)
 store.execute("PRAGMA journal_mode=WAL"); store.execute("PRAGMA synchronous=FULL")
-store.execute("CREATE TABLE journal (seq INTEGER PRIMARY KEY, kind TEXT, data BLOB)")
+store.execute("CREATE TABLE journal (seq INTEGER PRIMARY KEY, mono_s REAL, kind TEXT, data BLOB)")
 print("ready", flush=True)
-for line in sys.stdin:
-    store.execute("INSERT INTO journal (kind, data) VALUES ('place', ?)", (json.dumps({"phase": line.strip()}),))
+for number, line in enumerate(sys.stdin, 1):
+    store.execute("BEGIN")
+    for kind in ("facts", "place"):
+        what = (number, kind, json.dumps({"phase": line.strip()}))
+        store.execute("INSERT INTO journal (mono_s, kind, data) VALUES (?, ?, ?)", what)
+    store.execute("COMMIT")
     print("recorded", flush=True)
 """
 # A bench that freezes the disk of its agent and is then killed.
@@ -151,3 +155,18 @@ def test_the_trap_stops_a_process_when_its_record_is_on_the_disk_and_before_it_r
     assert call.endswith("= 0")
     assert said == "recorded\n", "the record that was not wanted was let go on, the wanted one never returned"
     assert [place["phase"] for place in places(tmp_path)] == ["home", "away"]
+    assert commits(tmp_path) == [{"at_s": number, "kinds": ["facts", "place"]} for number in (1.0, 2.0)]
+
+
+def test_a_process_with_a_thread_that_runs_is_not_stopped_and_one_that_has_ended_neither() -> None:
+    busy = "import threading, time\nwhile True:\n    threading.Thread(target=time.sleep, args=(0.0005,)).start()"
+    program = subprocess.Popen([sys.executable, "-c", busy])
+    try:
+        time.sleep(0.5)
+        assert not any(_is_stopped(program.pid) for _ in range(2000)), "threads that end meanwhile are no error"
+        program.send_signal(signal.SIGSTOP)
+        assert until(lambda: _is_stopped(program.pid))
+    finally:
+        program.kill()
+        program.wait()
+    assert not _is_stopped(program.pid)
