@@ -48,7 +48,7 @@ def isp(any_site: Site, tmp_path: Path) -> Iterator[Isp]:
 
 def client(site: Site, **properties: str) -> str:
     row_id = site.add(CLIENTS, interface=WAN, **properties)
-    site.wait(lambda: site.row(CLIENTS, row_id)["status"] == "bound", 5.0)
+    site.wait(lambda: site.row(CLIENTS, row_id)["status"] == "bound")
     return row_id
 
 
@@ -99,7 +99,7 @@ def test_another_gateway_arrives_with_a_renewal(any_site: Site, isp: Isp) -> Non
     isp.start()
     assert len(said(site)) == 2  # nothing was new
     site.do(f"{CLIENTS}/renew", _id=row_id)
-    site.wait(lambda: len(said(site)) == 4, 5.0)
+    site.wait(lambda: len(said(site)) == 4)
     assert said(site)[3] == f"by {OTHER_GATEWAY} for {ROUTER_WAN}"
     assert routes(site) == [(OTHER_GATEWAY, "1")]
     site.masquerade()
@@ -114,7 +114,7 @@ def test_what_is_released_or_disabled_is_gone_and_the_script_told(any_site: Site
     assert (site.row(CLIENTS, row_id)["status"], routes(site)) == ("stopped", [])
     assert [row for row in site.rows("/ip/address") if row["interface"] == WAN] == []
     site.do(f"{CLIENTS}/enable", _id=row_id)
-    site.wait(lambda: said(site).count(f"told 1 {WAN}") == 2, 5.0)
+    site.wait(lambda: said(site).count(f"told 1 {WAN}") == 2)
     isp.stop()
     site.do(f"{CLIENTS}/release", _id=row_id)
     site.wait(lambda: site.row(CLIENTS, row_id)["status"] == "searching...")
@@ -127,7 +127,7 @@ def test_without_a_carrier_or_on_a_port_of_a_bridge_there_is_no_lease(any_site: 
     site.ip(site.internet, "link set wan0 down")
     site.wait(lambda: site.row(CLIENTS, row_id)["status"] == "stopped" and not routes(site))
     site.ip(site.internet, "link set wan0 up")
-    site.wait(lambda: site.row(CLIENTS, row_id)["status"] == "bound", 8.0)
+    site.wait(lambda: site.row(CLIENTS, row_id)["status"] == "bound")
     bridge = site.add("/interface/bridge", name="other")
     port = site.add("/interface/bridge/port", bridge="other", interface=WAN)
     assert bridge
@@ -136,7 +136,7 @@ def test_without_a_carrier_or_on_a_port_of_a_bridge_there_is_no_lease(any_site: 
     site.wait(lambda: not routes(site))
     site.do("/interface/bridge/port/disable", _id=port)
     assert "master" not in site.ip(site.router, f"link show {WAN}")
-    site.wait(lambda: site.row(CLIENTS, row_id)["status"] == "bound", 8.0)
+    site.wait(lambda: site.row(CLIENTS, row_id)["status"] == "bound")
     site.do("/interface/bridge/port/enable", _id=port)
     assert "master other" in site.ip(site.router, f"link show {WAN}")
 
@@ -155,7 +155,7 @@ def test_the_agents_script_moves_what_goes_by_the_next_hop(any_site: Site, isp: 
     isp.server.gateway = OTHER_GATEWAY
     isp.start()
     site.do(f"{CLIENTS}/renew", _id=row_id)
-    site.wait(lambda: site.row("/ip/route", canary)["gateway"] == OTHER_GATEWAY, 5.0)
+    site.wait(lambda: site.row("/ip/route", canary)["gateway"] == OTHER_GATEWAY)
     assert site.row("/ip/route", route)["gateway"] == OTHER_GATEWAY
     assert site.row("/ip/route", others)["gateway"] == ISP_GATEWAY
     assert [row["message"] for row in site.rows("/log") if "error" in row["topics"]] == []

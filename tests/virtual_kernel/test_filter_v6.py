@@ -31,7 +31,7 @@ def dual(any_site: Site) -> Site:
     site.ip(site.router, f"-6 addr add {NETS['lte']}2/64 dev {LTE} nodad")
     site.ip(site.lan, f"-6 route add default via {NETS['lan']}1")
     site.ip(site.internet, f"-6 route add {NETS['lan']}/64 via {NETS['lte']}2")
-    site.wait(lambda: passes(site), 10.0)  # once the link-local addresses have proved to be nobody else's
+    site.wait(lambda: passes(site))  # once the link-local addresses have proved to be nobody else's
     return site
 
 

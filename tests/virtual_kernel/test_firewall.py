@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
 
 from hil.virtual.addresses import ROUTER_LTE, ROUTER_WAN, SBC
+from hil.virtual.routeros.kernel_system import nft
 from hil.virtual.routeros.plane import Row, Trap
-from tests.virtual_kernel.bed import LAN, OTHER_PHONE, PHONE, Phone, Site
+from hil.virtual.routeros.values import parse_time_s
+from tests.virtual_kernel.bed import LAN, OTHER_PHONE, PHONE, SILENCE_S, Phone, Site
 
 pytestmark = pytest.mark.bench
 FILTER, MANGLE = "/ip/firewall/filter", "/ip/firewall/mangle"
@@ -44,7 +47,7 @@ def test_on_6_a_flow_keeps_its_old_address_until_its_row_goes(old_site: Site) ->
     assert phone.ask() == ROUTER_WAN
     row = _flow(site, PHONE)
     assert row["reply-dst-address"].split(":")[0] == ROUTER_WAN and row["srcnat"] == "true"
-    assert row["timeout"] in {"3m", "2m59s", "2m58s"}
+    assert 60 < parse_time_s(row["timeout"]) <= 180
     site.do(f"{CONNECTION}/remove", _id=row[".id"])
     assert phone.ask() == ROUTER_LTE
 
@@ -55,7 +58,7 @@ def test_on_7_masquerade_renews_a_flow_that_changes_its_uplink(new_site: Site) -
     phone = Phone(site)
     assert phone.ask() == ROUTER_WAN
     site.add(LISTS, list="edge-lte-site", address="0.0.0.0/0", timeout="60s")
-    phone.ask()  # this packet is lost with the row it belonged to
+    assert phone.silent()  # this packet is lost with the row it belonged to
     assert phone.ask() == ROUTER_LTE
 
 
@@ -64,19 +67,20 @@ def test_on_7_the_udp_timers_follow_the_settings(new_site: Site) -> None:
     site.default_via_wan()
     site.masquerade()
     Phone(site, port=5062).ask()
-    assert _flow(site, PHONE)["timeout"] in {"10s", "9s"}
+    assert parse_time_s(_flow(site, PHONE)["timeout"]) <= 10
     site.do("/ip/firewall/connection/tracking/set", udp_timeout="3m")
     Phone(site, OTHER_PHONE).ask()
-    assert _flow(site, OTHER_PHONE)["timeout"] in {"3m", "2m59s"}
+    assert 60 < parse_time_s(_flow(site, OTHER_PHONE)["timeout"]) <= 180
 
 
 def test_a_lease_that_lapses_takes_the_phones_back(new_site: Site) -> None:
     site = new_site
     _lease(site)
-    site.add(LISTS, list="edge-lte-site", address="0.0.0.0/0", timeout="1s")
+    site.add(LISTS, list="edge-lte-site", address="0.0.0.0/0", timeout="5s")
     assert Phone(site).ask() == ROUTER_LTE
-    time.sleep(1.1)
-    assert Phone(site, port=5070).ask() == ROUTER_WAN
+    ports = itertools.count(5070)  # a flow that goes by LTE stays there
+    site.wait(lambda: Phone(site, port=next(ports)).ask(within_s=SILENCE_S) == ROUTER_WAN)
+    assert site.rows(LISTS) == []
 
 
 def test_fasttracked_packets_meet_neither_mangle_nor_filter(any_site: Site) -> None:
@@ -101,7 +105,7 @@ def test_fasttracked_packets_meet_neither_mangle_nor_filter(any_site: Site) -> N
     # The control: without fasttrack the same rules stop the same flow.
     site.do(f"{FILTER}/disable", _id=fast)
     site.do(f"{CONNECTION}/remove", _id=_flow(site, PHONE)[".id"])
-    assert phone.ask() is None
+    assert phone.silent()
     assert _packets(site, FILTER, dropped) == 1
 
 
@@ -113,7 +117,7 @@ def test_jumps_return_and_counters_run_on_over_recompiles(any_site: Site) -> Non
     first = site.add(FILTER, chain="edge-lte-out", action="return", protocol="udp", dst_port="5060")
     rest = site.add(FILTER, chain="edge-lte-out", action="drop")
     assert Phone(site).ask() == ROUTER_WAN
-    assert Phone(site, port=5064).ask("hello", port=30000) is None
+    assert Phone(site, port=5064).silent("hello", port=30000)
     before = site.row(FILTER, jump)
     assert (before["packets"], _packets(site, FILTER, first), _packets(site, FILTER, rest)) == ("2", 1, 1)
     site.add(FILTER, chain="forward", action="accept", in_interface=LAN, tcp_flags="syn,!ack", protocol="tcp")
@@ -221,16 +225,21 @@ def test_speed_of_the_hot_paths(any_site: Site) -> None:
         site.do(command, **properties)
         return 1000 * (time.perf_counter() - started)
 
-    sources = [f"10.0.{number}.1" for number in range(10)]
-    lease_ms = [timed(f"{LISTS}/add", list="edge-lte-site", address=source, timeout="60s") for source in sources]
-    site_ms = timed(f"{LISTS}/add", list="edge-lte-site", address="0.0.0.0/0", timeout="60s")
-    # The best of several: whatever else this machine does makes a reading slower, never faster.
-    reading_ms = []
-    for _ in range(5):
+    def empty_ms() -> float:
+        """The control: how long nft takes on this machine now to do nothing at all."""
+        started = time.perf_counter()
+        site.loop.call(nft(""))
+        return 1000 * (time.perf_counter() - started)
+
+    # The best of several: whatever else this machine does makes one slower, never faster.
+    empty, lease_ms, reading_ms = [empty_ms()], [], []
+    for number in range(10):
+        lease_ms.append(timed(f"{LISTS}/add", list="edge-lte-site", address=f"10.0.{number}.1", timeout="60s"))
         started = time.perf_counter()
         rows = [row for row in site.rows(CONNECTION) if row["protocol"] == "udp"]
         reading_ms.append(1000 * (time.perf_counter() - started))
-    print_ms = min(reading_ms)
+        empty.append(empty_ms())
+    site_ms = timed(f"{LISTS}/add", list="edge-lte-site", address="0.0.0.0/0", timeout="60s")
     assert len(rows) == 50
     remove_ms = [timed(f"{CONNECTION}/remove", _id=row[".id"]) for row in rows]
     assert not [row for row in site.rows(CONNECTION) if row["protocol"] == "udp"]
@@ -241,10 +250,11 @@ def test_speed_of_the_hot_paths(any_site: Site) -> None:
     print(  # noqa: T201 - shown with pytest -s
         f"{site.version}: lease best {min(lease_ms):.1f} max {max(lease_ms):.1f} ms, "
         f"0.0.0.0/0 {site_ms:.1f} ms, "
-        f"print of 50 {print_ms:.1f} ms, removal best {min(remove_ms):.2f} ms, "
+        f"print of 50 best {min(reading_ms):.1f} ms, nothing best {min(empty):.1f} ms, "
+        f"removal best {min(remove_ms):.2f} ms, "
         f"counters {counters_ms:.1f} ms, recompile {recompile_ms:.1f} ms"
     )
-    # The bench promises 20, 10 and 5 ms; the limits leave room for a slower machine.
-    assert min(lease_ms) < 40
-    assert print_ms < 40
-    assert min(remove_ms) < 10
+    # The bench promises 20, 10 and 5 ms; the limits leave room for a slower machine, and for one that is busy now.
+    assert min(lease_ms) < max(40, 5 * min(empty))
+    assert min(reading_ms) < max(40, 5 * min(empty))
+    assert min(remove_ms) < max(10, min(empty))

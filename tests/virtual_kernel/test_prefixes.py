@@ -12,7 +12,7 @@ from edgeagent.routeros import sentences
 from edgeagent.routeros.diff import Add, Change, removal_changes
 from edgeagent.routeros.ruleset import menus
 from hil.virtual.addresses import ISP_GATEWAY, ROUTER_WAN
-from tests.virtual_kernel.bed import PHONE, WAN, Phone, Site
+from tests.virtual_kernel.bed import GUARD_S, PHONE, SILENCE_S, WAN, Phone, Site
 from tests.virtual_kernel.test_native import rows
 
 pytestmark = pytest.mark.bench
@@ -34,13 +34,15 @@ def removed(site: Site) -> list[Change]:
     return list(removal_changes({menu: site.rows(menu) for menu in order}, order))
 
 
-def paths(site: Site, changes: Sequence[Change]) -> Iterator[tuple[str, str | None, str | None]]:
+def paths(
+    site: Site, changes: Sequence[Change], within_s: float = GUARD_S
+) -> Iterator[tuple[str, str | None, str | None]]:
     """After each change: what it was, and by which address a new flow and an old one reach the provider."""
     old = Phone(site, port=next(PORTS))
     for change in changes:
         said = sentences.of_change(change)
         site.loop.call(site.store.sentence(said))
-        yield " ".join(said), Phone(site, port=next(PORTS)).ask(), old.ask()
+        yield " ".join(said), Phone(site, port=next(PORTS)).ask(within_s=within_s), old.ask(within_s=within_s)
 
 
 def test_no_sentence_of_an_apply_or_a_removal_leaves_voice_without_its_route_clause_p2(any_site: Site) -> None:
@@ -80,4 +82,4 @@ def test_in_the_reverse_order_some_would(any_site: Site) -> None:
     """The control. Only the routes: what refers to rows that are not there yet would be refused, not harmful."""
     owners(any_site)
     routes = [change for change in added(any_site) if change.menu == "/ip/route" and "routing" not in str(change)]
-    assert any(ROUTER_WAN not in (new, old) for _, new, old in paths(any_site, routes[::-1]))
+    assert any(ROUTER_WAN not in (new, old) for _, new, old in paths(any_site, routes[::-1], SILENCE_S))

@@ -19,8 +19,9 @@ from edgeagent.routeros.rows import Dialect, Uplink, Wish
 from edgeagent.routeros.ruleset import build
 from hil.virtual.addresses import CARRIER_GATEWAY, ISP_GATEWAY, NEUTRAL_TARGETS, ROUTER_LTE, ROUTER_WAN, SBC
 from hil.virtual.routeros import kernel_router
+from hil.virtual.routeros.kernel_ping import Answer, Echo
 from hil.virtual.routeros.kernel_system import ip_batch
-from tests.virtual_kernel.bed import ALIAS, LAN, LTE, PHONE, WAN, Phone, Site, within
+from tests.virtual_kernel.bed import ALIAS, GUARD_S, LAN, LTE, PHONE, QUICK, WAN, Phone, Site, within
 
 pytestmark = pytest.mark.bench
 
@@ -48,10 +49,10 @@ def test_lookup_only_in_table_reaches_nothing_else(any_site: Site) -> None:
     assert Phone(site, ALIAS).ask() == ROUTER_LTE
     assert Phone(site, PHONE).ask() == ROUTER_WAN
     site.do("/ip/route/disable", _id=lte)
-    assert Phone(site, ALIAS, 5063).ask() is None
+    assert Phone(site, ALIAS, 5063).silent()
 
 
-def test_a_recursive_route_follows_its_canary(any_site: Site) -> None:
+def test_a_recursive_route_follows_its_canary(any_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site = any_site
     canary = NEUTRAL_TARGETS[0]
     site.add("/ip/route", dst_address=f"{canary}/32", gateway=ISP_GATEWAY, scope="10")
@@ -64,12 +65,28 @@ def test_a_recursive_route_follows_its_canary(any_site: Site) -> None:
 
     assert active(native) and not active(backup)
     assert f"{ISP_GATEWAY} dev {WAN}" in site.ip(site.router, f"route show {SBC}")
+    missed = count_misses(monkeypatch)
     site.ip(site.internet, f"address del {canary}/32 dev lo")
-    took = site.wait(lambda: active(backup) and not active(native))
-    assert 0.15 < took < 1.5, "two misses, 0.2 s apart, 0.1 s patience"
+    site.wait(lambda: active(backup) and not active(native))
+    assert QUICK.misses <= len(missed) < 5 * QUICK.misses
     assert Phone(site).ask() == ROUTER_LTE
     site.ip(site.internet, f"address add {canary}/32 dev lo")
-    assert site.wait(lambda: active(native) and not active(backup)) < 1.0
+    site.wait(lambda: active(native) and not active(backup))
+
+
+def count_misses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on each echo of a gateway's check that nobody answers."""
+    missed: list[str] = []
+    send = Echo.send
+
+    async def counted(echo: Echo, host: str, sequence: int, timeout_s: float) -> Answer:
+        answer = await send(echo, host, sequence, timeout_s)
+        if answer.rtt_s is None:
+            missed.append(host)
+        return answer
+
+    monkeypatch.setattr(Echo, "send", counted)
+    return missed
 
 
 def test_a_route_is_shown_active_only_once_packets_take_it(new_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +107,7 @@ def test_a_route_is_shown_active_only_once_packets_take_it(new_site: Site, monke
 
     monkeypatch.setattr(kernel_router, "ip_batch", slow_ip)
     site.ip(site.internet, "link set wan0 down")
-    assert waiting.wait(2)
+    assert waiting.wait(GUARD_S)
     assert site.row("/ip/route", lte)["active"] == "false", "decided, but the kernel does not have it yet"
     phone.send()  # a packet in between makes an entry on the dead line, which must not outlive the change
     site.wait(lambda: site.row("/ip/route", lte)["active"] == "true")
@@ -109,7 +126,7 @@ def test_two_canaries_share_so_that_one_dead_host_moves_nothing(new_site: Site) 
     assert ISP_GATEWAY in site.ip(site.router, f"route show {SBC}")
 
 
-def test_a_lost_carrier_is_an_event_within_20_ms_and_moves_the_route(any_site: Site) -> None:
+def test_a_lost_carrier_is_an_event_and_moves_the_route(any_site: Site) -> None:
     site = any_site
     wan = site.default_via_wan()
     lte = site.add("/ip/route", gateway=CARRIER_GATEWAY, distance="5")
@@ -121,7 +138,7 @@ def test_a_lost_carrier_is_an_event_within_20_ms_and_moves_the_route(any_site: S
     heard: list[dict[str, str]] = []
     site.store.watch("/interface", heard.append)
     site.ip(site.internet, "link set wan0 down")
-    assert site.wait(lambda: bool(heard)) < 0.1
+    site.wait(lambda: bool(heard))
     assert (heard[0]["name"], heard[0]["running"]) == (WAN, "false")
     site.wait(lambda: site.row("/ip/route", lte)["active"] == "true")
     assert site.row("/ip/route", wan)["active"] == "false"
@@ -145,12 +162,17 @@ def test_a_tap_that_loses_its_carrier_is_noticed_at_once(new_site: Site) -> None
     tap = within(site.router, open_tap)
     site.closing.callback(os.close, tap)
     site.ip(site.router, "link set ether3 up")
-    assert site.wait(lambda: bool(heard)) < 0.1
-    for state in (0, 1):
+    site.wait(lambda: bool(heard))
+
+    def took_s(state: int) -> float:
         heard.clear()
         fcntl.ioctl(tap, 0x400454E2, struct.pack("i", state))  # TUNSETCARRIER
-        assert site.wait(lambda: bool(heard)) < 0.1
+        took = site.wait(lambda: bool(heard))
         assert heard[0]["running"] == ("true" if state else "false")
+        return took
+
+    # In one moment of quiet, four times in a row: who looks now and then would not be that lucky.
+    site.wait(lambda: all(took_s(state) < 0.1 for state in (0, 1, 0, 1)))
 
 
 def test_connected_routes_are_shown(any_site: Site) -> None:
@@ -169,7 +191,7 @@ def test_a_blackhole_ends_the_search(any_site: Site) -> None:
     site.masquerade()
     how = {"type": "blackhole"} if site.version == "6.49" else {"blackhole": "yes"}
     site.add("/ip/route", dst_address=SBC, **how)
-    assert Phone(site).ask() is None
+    assert Phone(site).silent()
 
 
 def test_ping(any_site: Site) -> None:
@@ -270,4 +292,4 @@ def test_the_routers_own_pings_go_by_their_paths_whatever_the_lease_says_clause_
             assert (answered(cut), answered(other)) == (False, True)
             gateway = ISP_GATEWAY if cut == WAN else CARRIER_GATEWAY
             site.ip(site.internet, f"address add {gateway}/24 dev {far_end}")
-            site.wait(lambda cut=cut: answered(cut), 10.0)  # type: ignore[misc]
+            site.wait(lambda cut=cut: answered(cut))  # type: ignore[misc]

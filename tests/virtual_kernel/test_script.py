@@ -158,5 +158,5 @@ def test_netwatch_runs_its_scripts(any_site: Site) -> None:
     watch = site.add("/tool/netwatch", host=SBC, interval="1s", up_script=up, down_script=down)
     site.wait(lambda: site.row("/tool/netwatch", watch)["status"] == "up")
     site.ip(site.internet, f"address del {SBC}/32 dev lo")
-    site.wait(lambda: site.row("/tool/netwatch", watch)["status"] == "down", 6)
+    site.wait(lambda: site.row("/tool/netwatch", watch)["status"] == "down")
     site.wait(lambda: [row["message"] for row in site.rows("/log")][-2:] == ["seen-up", "seen-down"])
