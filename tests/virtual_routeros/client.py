@@ -20,7 +20,7 @@ from hil.virtual.routeros.ssh import make_host_key
 from hil.virtual.routeros.values import Version
 from hil.virtual.routeros.wire import Decoder, encode_sentence
 
-REPLY_S = 2.0
+REPLY_S, TEST_S = 20.0, 120.0  # no claims: they end what would hang
 PASSWORD = "correct horse"
 
 Words = list[str]
@@ -186,10 +186,16 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a test's coroutine with a limit on its time."""
 
     async def limited() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TEST_S):
             await test()
 
     asyncio.run(limited())
+
+
+async def begun() -> None:
+    """Let the router, which runs in this process, have so many turns that it has begun what was sent to it."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = REPLY_S) -> None:

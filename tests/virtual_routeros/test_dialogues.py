@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from hil.virtual.routeros.initial import Initial
-from tests.virtual_routeros.client import PASSWORD, bench, eventually, properties, run
+from tests.virtual_routeros.client import PASSWORD, begun, bench, eventually, properties, run
 
 LOGIN = b"\x06/login\x0b=name=admin\x17=password=correct horse\x00"
 DONE = b"\x05!done\x00"
@@ -152,7 +153,7 @@ def test_tags_of_two_sessions_do_not_mix() -> None:
         async with bench() as rig:
             one, other = await rig.client(), await rig.client()
             one.send("/log/listen", ".tag=1")
-            await asyncio.sleep(0.02)
+            await begun()
             other.send("/cancel", "=tag=1")
             assert await other.read() == ["!done"]
             await other.do("/system/identity/set", "=name=x")
@@ -166,10 +167,10 @@ def test_commands_with_tags_run_at_the_same_time() -> None:
     async def test() -> None:
         async with bench() as rig:
             client = await rig.client()
-            client.send("/ping", "=address=192.0.2.1", "=count=2", "=interval=100ms", ".tag=slow")
+            client.send("/ping", "=address=192.0.2.1", "=count=2", "=interval=1s", ".tag=slow")
             client.send("/system/identity/print", ".tag=fast")
             replies = [await client.read() for _ in range(5)]
-            assert [reply[-1] for reply in replies[:2]] == [".tag=fast"] * 2
+            assert [reply[-1] for reply in replies[:3]].count(".tag=fast") == 2  # before the second ping
             assert replies[-1] == ["!done", ".tag=slow"]
 
     run(test)
@@ -180,7 +181,7 @@ def test_cancel_interrupts_the_command_and_both_end() -> None:
         async with bench() as rig:
             client = await rig.client()
             client.send("/ip/firewall/address-list/listen", ".tag=9")
-            await asyncio.sleep(0.02)
+            await begun()
             client.send("/cancel", "=tag=9", ".tag=10")
             assert await client.read() == ["!trap", "=category=2", "=message=interrupted", ".tag=9"]
             ends = [await client.read(), await client.read()]
@@ -228,17 +229,19 @@ def test_active_users_are_listed() -> None:
 
 
 def test_event_log_tells_first_byte_reply_and_no_secret(tmp_path: Path) -> None:
-    events = tmp_path / "events.jsonl"
+    events, times = tmp_path / "events.jsonl", list[float]()
 
     async def test() -> None:
         async with bench(events=events) as rig:
             client = await rig.client()
+            times.append(time.monotonic())
             client.send_bytes(b"\x13/ip/firewall/filter")
             await client.drain()
             await asyncio.sleep(0.05)
             client.send_bytes(b"\x00")
             while (await client.read())[0] != "!done":
                 pass
+            times.append(time.monotonic())
             await client.do("/user/add", "=name=u", "=group=read", "=password=hush")
 
     run(test)
@@ -249,7 +252,7 @@ def test_event_log_tells_first_byte_reply_and_no_secret(tmp_path: Path) -> None:
     sentence = next(line for line in log if line.get("words") == ["/ip/firewall/filter"])
     reply = next(line for line in log if line["event"] == "reply" and line["sentence"] == sentence["sentence"])
     assert reply["outcome"] == "trap"
-    assert 0.05 <= reply["t"] - sentence["t"] < 0.5
+    assert times[0] <= sentence["t"] <= reply["t"] - 0.05 <= times[1]
 
 
 def test_properties_of_a_reply() -> None:

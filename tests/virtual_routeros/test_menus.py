@@ -8,8 +8,8 @@ import time
 import pytest
 
 from hil.virtual.routeros.initial import Initial
-from hil.virtual.routeros.values import VERSIONS, Version
-from tests.virtual_routeros.client import bench, eventually, run
+from hil.virtual.routeros.values import VERSIONS, Version, parse_time_s
+from tests.virtual_routeros.client import begun, bench, eventually, run
 
 LIST = "/ip/firewall/address-list"
 FILTER = "/ip/firewall/filter"
@@ -155,24 +155,33 @@ def test_timeout_counts_down_is_refreshed_and_lapses_on_time(version: Version) -
             client = await rig.client()
             row_id = await client.do(f"{LIST}/add", "=list=a", "=address=192.0.2.1", "=timeout=3m")
             (row,) = await client.rows(f"{LIST}/print")
-            assert (row["timeout"], row["dynamic"]) == ("2m59s", "true")
+            assert 120 < parse_time_s(row["timeout"]) < 180
+            assert row["dynamic"] == "true"
             assert "creation-time" in row
-            await client.do(f"{LIST}/set", f"=.id={row_id}", "=timeout=1500ms")
-            await asyncio.sleep(0.9)
+
+            async def left_s() -> float:
+                (row,) = await client.rows(f"{LIST}/print")
+                return parse_time_s(row["timeout"])
+
+            async def low() -> bool:
+                return await left_s() <= 178
+
+            await eventually(low)
+            await client.do(f"{LIST}/set", f"=.id={row_id}", "=timeout=5m")
+            assert 240 < await left_s() < 300
+            rig.plane.changes.clear()
             sent_s = time.monotonic()
             await client.do(f"{LIST}/set", f"=.id={row_id}", "=timeout=1500ms")
             rig.plane.changes.clear()
-            await asyncio.sleep(0.9)
-            assert len(await client.rows(f"{LIST}/print")) == 1
-            await eventually(lambda: _empty(rig.plane.changes))
-            assert 1.5 <= time.monotonic() - sent_s < 2.1  # 10 ms of looking, and a busy machine
+            await eventually(lambda: _any(rig.plane.changes))
+            assert time.monotonic() - sent_s >= 1.5
             assert rig.plane.changes == [frozenset({LIST})]
             assert await client.rows(f"{LIST}/print") == []
 
     run(test)
 
 
-async def _empty(changes: list[frozenset[str]]) -> bool:
+async def _any(changes: list[frozenset[str]]) -> bool:
     return bool(changes)
 
 
@@ -183,8 +192,11 @@ def test_lapsed_row_does_not_come_back_when_a_later_write_is_undone() -> None:
             await client.do(f"{LIST}/add", "=list=a", "=address=192.0.2.1", "=timeout=50ms")
             rig.plane.refuse_next = "cannot"
             assert await client.trap(f"{LIST}/add", "=list=a", "=address=192.0.2.2") == "cannot"
-            await asyncio.sleep(0.1)
-            assert await client.rows(f"{LIST}/print") == []
+
+            async def empty() -> bool:
+                return await client.rows(f"{LIST}/print") == []
+
+            await eventually(empty)
 
     run(test)
 
@@ -277,7 +289,7 @@ def test_listen_tells_adds_changes_and_deaths() -> None:
         async with bench() as rig:
             listener, client = await rig.client(), await rig.client()
             listener.send(f"{LIST}/listen", "=.proplist=.id,address,comment", "?list=a", ".tag=l")
-            await asyncio.sleep(0.02)
+            await begun()
             await client.do(f"{LIST}/add", "=list=b", "=address=192.0.2.9")
             row_id = await client.do(f"{LIST}/add", "=list=a", "=address=192.0.2.1", "=timeout=100ms")
             assert await listener.read() == ["!re", f"=.id={row_id}", "=address=192.0.2.1", ".tag=l"]
@@ -291,7 +303,7 @@ def test_listen_tells_links_going_down() -> None:
         async with bench() as rig:
             client = await rig.client()
             client.send("/interface/listen", "=.proplist=name,running")
-            await asyncio.sleep(0.02)
+            await begun()
             rig.plane.set_link("ether1", running=False)
             assert await client.read() == ["!re", "=name=ether1", "=running=false"]
 
@@ -367,7 +379,7 @@ def test_a_ping_under_way_notices_a_cut_though_nobody_spoke_of_that_address_befo
     async def test() -> None:
         async with bench() as rig:
             client = await rig.client()
-            running = asyncio.create_task(client.rows("/ping", "=address=192.0.2.7", "=count=4", "=interval=50ms"))
+            running = asyncio.create_task(client.rows("/ping", "=address=192.0.2.7", "=count=4", "=interval=500ms"))
             while not rig.plane._targets:  # noqa: ASYNC110  (until it has begun)
                 await asyncio.sleep(0.01)
             rig.plane.set_ping("192.0.2.7", lost=True)

@@ -10,7 +10,7 @@ import pytest
 
 from hil.virtual.routeros.initial import Initial
 from hil.virtual.routeros.misbehave import KINDS
-from tests.virtual_routeros.client import Bench, Client, bench, eventually, run
+from tests.virtual_routeros.client import Bench, Client, begun, bench, eventually, run
 
 LIST = "/ip/firewall/address-list"
 ADD = (f"{LIST}/add", "=list=edge-lte", "=address=192.0.2.1")
@@ -245,7 +245,7 @@ def test_reboot_ends_commands_that_hang() -> None:
         async with bench() as rig:
             client = await _struck(rig, kind="hang")
             client.send(*ADD)
-            await asyncio.sleep(0.02)
+            await begun()
             rig.router.reboot(0.05)
             await _closed(client)
             await eventually(lambda: _back(rig))

@@ -20,9 +20,9 @@ import pytest
 import routeros_api
 from librouteros.exceptions import TrapError
 
-from hil.virtual.routeros.values import VERSIONS
+from hil.virtual.routeros.values import VERSIONS, parse_time_s
 
-START_S = 10.0
+START_S = 60.0
 LIST = "/ip/firewall/address-list"
 
 
@@ -96,7 +96,8 @@ def test_librouteros_reads_and_writes(router: RouterProcess, tls: bool) -> None:
         entries = api.path("ip", "firewall", "address-list")
         row_id = entries.add(list="edge", address="192.0.2.77/32", timeout="1m")
         (row,) = entries
-        assert (row[".id"], row["address"], row["timeout"], row["dynamic"]) == (row_id, "192.0.2.77", "59s", True)
+        assert (row[".id"], row["address"], row["dynamic"]) == (row_id, "192.0.2.77", True)
+        assert 0 < parse_time_s(row["timeout"]) < 60
         entries.update(**{".id": row_id, "timeout": "5m"})
         with pytest.raises(TrapError, match="already have such entry"):
             entries.add(list="edge", address="192.0.2.77")

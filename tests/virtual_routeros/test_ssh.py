@@ -43,7 +43,7 @@ def _paramiko(rig: Bench, user: str, password: str) -> paramiko.SSHClient:
     kind, _, key = rig.router.ssh.host_key.partition(" ")
     known = paramiko.RSAKey(data=base64.b64decode(key))
     client.get_host_keys().add(f"[127.0.0.1]:{rig.router.ports['ssh']}", kind, known)
-    options = {"look_for_keys": False, "allow_agent": False, "timeout": 5}
+    options = {"look_for_keys": False, "allow_agent": False, "timeout": 60}
     client.connect("127.0.0.1", rig.router.ports["ssh"], user, password, **options)
     return client
 
