@@ -246,7 +246,7 @@ class RouterPoller:
         self.links: dict[str, bool] = {}
         self.udp_timeout_s: float | None = None
 
-    def order(self, flows_every_s: float, *, keep_devices: bool = False) -> None:
+    def order(self, flows_every_s: float, *, keep_devices: bool) -> None:
         """Read the voice rows so often from now on; write voice devices down, or do not."""
         if keep_devices and not self.keep_devices:
             self.changed.set()

@@ -34,7 +34,7 @@ class Recorder:
     def __init__(self, log: list[tuple[float, str]]) -> None:
         self.log = log
 
-    def order(self, what: Any) -> None:
+    def order(self, what: Any, **_more: Any) -> None:
         if isinstance(what, frozenset) and any(lease.list == "edge-lte-site" for lease in what):
             self.log.append((clock.mono_s(), "act"))
 
