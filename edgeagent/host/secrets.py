@@ -33,7 +33,7 @@ def read(path: str) -> str:
     except PermissionError:
         if not handed:
             raise
-        raise OSError(errno.EACCES, _not_handed(credential, path), path) from None
+        raise OSError(errno.EACCES, _not_handed(credential), path) from None
     if not found:
         raise OSError(errno.ENODATA, "it is empty; expected a password in one line", path)
     return found
@@ -66,7 +66,7 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
         os.close(folder)
 
 
-def _not_handed(credential: Path, path: str) -> str:
+def _not_handed(credential: Path) -> str:
     """Why a service that may not read the file was not handed it either, and what to do."""
     if credential.exists():
         return (

@@ -57,7 +57,7 @@ def test_no_sentence_of_an_apply_or_a_removal_leaves_voice_without_its_route_cla
 
 def reaches_the_router(site: Site, address: str = ROUTER_WAN) -> bool:
     """Whether a LAN host is answered by the router under this address of its own."""
-    command = ["ip", "netns", "exec", site.lan, "ping", "-c", "1", "-W", "1", "-I", PHONE, address]
+    command = ["ip", "netns", "exec", site.lan, "ping", "-c", "1", "-W", "3", "-I", PHONE, address]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 

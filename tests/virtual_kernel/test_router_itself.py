@@ -94,6 +94,6 @@ def test_who_pings_it_by_the_primary_is_never_answered_by_lte_clause_m1(any_site
     assert pings(site, site.internet, SBC, ROUTER_WAN)
     canaries_die(site)
     native = [row[".id"] for row in site.rows("/ip/route") if row.get("comment", "").startswith("edgeagent:native-lte")]
-    site.wait(lambda: site.row("/ip/route", native[0])["active"] == "true", 8.0)
+    site.wait(lambda: site.row("/ip/route", native[0])["active"] == "true")
     assert not pings(site, site.internet, SBC, ROUTER_WAN)
     assert carrier.marked() == 0
