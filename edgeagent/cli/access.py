@@ -20,7 +20,7 @@ from edgeagent.cli.owner import Refused
 from edgeagent.config.site import Site
 from edgeagent.core.facts import Instant
 from edgeagent.host import clock, secrets
-from edgeagent.host.ownership import hand_over
+from edgeagent.host.ownership import as_owner, hand_over
 from edgeagent.routeros import access, adopted
 from edgeagent.routeros.errors import RouterError
 from edgeagent.routeros.session import Session
@@ -73,12 +73,14 @@ def _without_password(site: Site, text: str) -> str:
 
 
 async def _with_store(site: Site, arguments: argparse.Namespace, work: Work) -> int:
-    store = await Store.open(Path(site.state_folder) / "store.db")
+    folder = Path(site.state_folder)
+    hand_over(folder)  # what a root without as_owner() left there
+    with as_owner(folder):
+        store = await Store.open(folder / "store.db")
     try:
         return await work(site, arguments, store)
     finally:
         await store.close()
-        hand_over(Path(site.state_folder))
 
 
 async def remembered(site: Site) -> Memory | None:
@@ -87,7 +89,8 @@ async def remembered(site: Site) -> Memory | None:
     if not place.exists():
         return None
     try:
-        store = await Store.open(place)
+        with as_owner(place.parent):
+            store = await Store.open(place)
     except StoreUnavailable:  # told by who needs it
         return None
     try:

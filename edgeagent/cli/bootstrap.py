@@ -22,6 +22,7 @@ from edgeagent.cli.owner import Refused
 from edgeagent.cli.status import ask
 from edgeagent.config.site import Site
 from edgeagent.host import clock, secrets
+from edgeagent.host.ownership import as_owner
 from edgeagent.routeros import access, adopted, inspection
 from edgeagent.routeros.access import Access
 from edgeagent.routeros.errors import (
@@ -157,10 +158,8 @@ class _Bootstrap:
         """The whole configuration, encrypted, and as text without secrets; both on this machine, none on the router."""
         wall = clock.wall()
         stamp = f"{wall:%Y%m%d-%H%M%S}" if wall is not None else f"undated-{clock.token(4)}"
-        folder = Path(self.site.state_folder) / BACKUPS
-        folder.mkdir(mode=0o700, exist_ok=True)
         name, password = f"{access.BACKUP}-{stamp}", clock.token(16)
-        secrets.write(folder / f"{name}.password", f"{password}\n".encode())
+        self.keep(f"{name}.password", f"{password}\n".encode())
         self.router.imported(access.backup_script(name, password), [password])
         self.router.say(access.export_line(name))
         sizes = []
@@ -168,17 +167,24 @@ class _Bootstrap:
             content = self.router.ssh.get(file)
             if not content:
                 raise RouterComplaint(texts.screen("bootstrap empty", file=file))
-            secrets.write(folder / file, content)
+            place = self.keep(file, content)
             self.router.ssh.remove(file)
             sizes.append(len(content))
-        print(texts.screen("bootstrap backup", file=str(folder / name), backup=sizes[0], export=sizes[1]))
+        print(texts.screen("bootstrap backup", file=str(place.with_name(name)), backup=sizes[0], export=sizes[1]))
         return name
+
+    def keep(self, name: str, content: bytes) -> Path:
+        """A file beside the store, in a folder that belongs to the agent like the store itself."""
+        place = Path(self.site.state_folder) / BACKUPS / name
+        with as_owner(Path(self.site.state_folder)):
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            secrets.write(place, content)
+        return place
 
     def arm(self, found: inspection.Found, memory: Memory) -> None:
         """From here on the router goes back by itself, or a person knows how."""
         lines = access.undo_lines(self.site.router.user, memory.new, memory.before)
-        place = Path(self.site.state_folder) / BACKUPS / f"{memory.backup}.undo"
-        secrets.write(place, "".join(f"{line}\n" for line in lines).encode())
+        place = self.keep(f"{memory.backup}.undo", "".join(f"{line}\n" for line in lines).encode())
         if inspection.jobs_allowed(found):
             self.router.say(access.arm_line(lines, self.rollback_s))
             print(texts.screen("bootstrap armed", seconds=self.rollback_s))

@@ -23,6 +23,7 @@ def add(commands: Commands) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """0: it can, or there is none yet; 1: it is damaged, would be begun anew; 2: it cannot; 3: could not be tried."""
+    from edgeagent.host.ownership import as_owner
     from edgeagent.store.check import check
     from edgeagent.store.schema import FORMAT
 
@@ -31,7 +32,8 @@ def main(arguments: argparse.Namespace) -> int:
         print(texts.screen("store none", file=str(path)))
         return 0
     try:
-        found = check(path)
+        with as_owner(path.parent):
+            found = check(path)
     except StoreUnavailable as error:
         print(texts.screen("store not usable", why=str(error)), file=sys.stderr)
         return JUDGED.get(error.reason, NOT_TRIED)

@@ -24,7 +24,7 @@ from edgeagent.daemon import registrar, survey
 from edgeagent.daemon.memory import FLUSH_DUE, FORMER, NO, PROVISIONED, provisioned
 from edgeagent.daemon.survey import Survey
 from edgeagent.host import clock, secrets
-from edgeagent.host.ownership import hand_over
+from edgeagent.host.ownership import as_owner, hand_over
 from edgeagent.probes.errors import NameUnresolved
 from edgeagent.routeros import adopted, diff, meaning, obstacles, sentences
 from edgeagent.routeros.errors import RouterError, RouterProtocolError, RouterTrap
@@ -106,10 +106,14 @@ async def _work(session: Session, site: Site, verb: str, connect: Connect) -> in
     if dialect is None:
         print(texts.screen("version refused", version=version or "(unknown)"), file=sys.stderr)
         return 2
-    store = await Store.open(Path(site.state_folder) / "store.db")
+    folder = Path(site.state_folder)
     turn = Exclusive(site.state_folder)
+    hand_over(folder)  # what a root without as_owner() left there
+    with as_owner(folder):
+        store = await Store.open(folder / "store.db")
+        alone = verb == "plan" or await _had(turn)
     try:
-        if verb != "plan" and not await _had(turn):
+        if not alone:
             print(texts.screen("router busy"), file=sys.stderr)
             return 2
         former = json.loads(await store.kept(FORMER) or b"{}")
@@ -143,7 +147,6 @@ async def _work(session: Session, site: Site, verb: str, connect: Connect) -> in
     finally:
         await turn.close()
         await store.close()
-        hand_over(Path(site.state_folder))
 
 
 async def _had(turn: Exclusive) -> bool:

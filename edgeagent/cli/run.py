@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 
+from edgeagent import texts
 from edgeagent.cli import known
 from edgeagent.cli.declare import Commands, command, flag
 from edgeagent.config.redact import Redactor
@@ -32,7 +33,7 @@ def add(commands: Commands) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT; 2 where another agent of this site runs here already."""
     site = load(arguments.site)
     from edgeagent.daemon import wiring
 
@@ -42,4 +43,8 @@ def main(arguments: argparse.Namespace) -> int:
     redactor = Redactor(known.known(site, secrets))
     handler.setFormatter(Discreet(redactor))
     logging.basicConfig(level=level, handlers=[handler])
-    return wiring.main(site, redactor.learn)
+    try:
+        return wiring.main(site, redactor.learn)
+    except wiring.AlreadyRuns as error:
+        print(texts.screen("agent runs", file=str(error)), file=sys.stderr)
+        return 2

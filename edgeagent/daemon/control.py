@@ -19,19 +19,29 @@ class StatusSocket:
         self.path = path
         self.document = document
         self.server: asyncio.Server | None = None
+        self.own: tuple[int, int] | None = None  # device and number of the socket's file
 
     async def open(self) -> None:
         """Start serving; a socket left by a crashed predecessor is replaced."""
         self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         self.path.unlink(missing_ok=True)
         self.server = await asyncio.start_unix_server(self._serve, self.path)
+        self.own = self._found()
         self.path.chmod(0o660)
 
     async def close(self) -> None:
-        """Stop serving."""
+        """Stop serving. Where another has put its own socket there meanwhile, that one stays."""
         if self.server is not None:
             self.server.close()
-        self.path.unlink(missing_ok=True)
+        if self.own is not None and self._found() == self.own:
+            self.path.unlink(missing_ok=True)
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     async def _serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

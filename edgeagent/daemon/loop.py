@@ -37,6 +37,7 @@ BATCH_S = 600.0
 BATCH_AWAY_S = 60.0
 STATE_S = 3600.0  # how often the journal gets a state to start a replay from
 AGAIN_S = 10.0  # how often a disk that refused is tried again
+READ_AGAIN_S, READ_AGAIN_MOST_S = 1.0, 60.0  # after the first refusal, and after many
 HUNG_S = 5.0
 RESUME_S, CLOSE_S = 2.0, 2.0
 FORGOTTEN_S = 60.0  # then the first mail of an outage must not wait any longer (clause N4)
@@ -101,6 +102,8 @@ class Loop:
         self.saving: set[asyncio.Task[None]] = set()
         self.pruning: set[asyncio.Task[None]] = set()
         self.pruned_s = instant().mono_s
+        self.asked_s: float | None = None  # since when the disk owes an answer
+        self.failed = False  # the core, which ends the run
         self.loading: asyncio.Task[Former | None] | None = None
         self.forgotten_s = float("inf")
         self.aside: tuple[int, str] | None = None  # the damaged file that was told of
@@ -127,7 +130,14 @@ class Loop:
 
     async def run(self) -> None:
         """Turn until cancelled."""
-        await self._resume()
+        try:
+            await self._resume()
+            await self._turn_on()
+        except Exception:
+            self.failed = True
+            raise
+
+    async def _turn_on(self) -> None:
         deadline_s = self.instant().mono_s
         while True:
             wait_s = min(max(0.0, deadline_s - self.instant().mono_s), IDLE_S)
@@ -196,14 +206,17 @@ class Loop:
 
     async def _former(self, store: Store) -> Former | None:
         """Read until the disk gives it: the first commit writes over it."""
+        again_s = READ_AGAIN_S
         while True:
+            self.asked_s = self.instant().mono_s
             try:
                 found = await store.load_snapshot()
                 tail = await store.journal_tail(1)
                 last = None if found is None else msgspec.msgpack.decode(found.body, type=Kept)
             except StoreUnavailable as error:
                 self.store_failed(error)
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(again_s)
+                again_s = min(2 * again_s, READ_AGAIN_MOST_S)
             except msgspec.MsgspecError as error:
                 log.warning("no former state: %s", error)
                 return None
@@ -233,8 +246,12 @@ class Loop:
         return {message.message_id for message in self.unqueued}
 
     async def close(self) -> None:
-        """An orderly end: what waits is written, as far as the disk takes it in time."""
-        if self.store is None or self.loading is not None:
+        """An orderly end: what waits is written, as far as the disk takes it in time.
+
+        Nothing before it is known what the last run left, nor after a failure of the core: what the core believes then
+        would be written over a state that is better.
+        """
+        if self.store is None or self.loading is not None or self.failed:
             return
         if self.saving:  # what is being written would be written twice
             _, hung = await asyncio.wait(self.saving, timeout=CLOSE_S)
@@ -254,21 +271,31 @@ class Loop:
         urgent = bool(result.transitions or result.notices)
         if urgent or self._batch_due(now):
             self._gather(result, now)
+        until_s = now.mono_s + RECORD_S
+        if urgent:  # a commit of earlier facts may be under way
+            await self._saved(until_s)
         if self.store is None or not self._save_due(now, urgent):
             return
-        self.tried_s = now.mono_s
+        self.tried_s = self.asked_s = now.mono_s
         save = asyncio.create_task(self._save(msgspec.msgpack.encode(kept(self.state, now.boot_id))))
         self.saving.add(save)
         save.add_done_callback(self.saving.discard)
         if urgent:
-            done, _ = await asyncio.wait({save}, timeout=RECORD_S)
-            if not done:
-                log.warning("the disk does not answer; acting now, recording when it does")
-                self.late = True
+            await self._saved(until_s)
+
+    async def _saved(self, until_s: float) -> None:
+        """Wait for the commit under way, not for longer than a switch may; a disk that is late already gets no more."""
+        if not self.saving or self.late:
+            return
+        await asyncio.wait(self.saving, timeout=max(0.0, until_s - self.instant().mono_s))
+        if self.saving:
+            log.warning("the disk does not answer; acting now, recording when it does")
+            self.late = True
 
     def _save_due(self, now: Instant, urgent: bool) -> bool:
         if self.saving or self.loading is not None:
-            if now.mono_s - self.tried_s >= HUNG_S:
+            silent = self.asked_s is not None and now.mono_s - self.asked_s >= HUNG_S
+            if silent and self.trouble is None:  # a reason that the disk has told itself says more
                 self.store_failed(StoreUnavailable("hung", "of this agent"))
             return False
         if self.trouble and not urgent and now.mono_s - self.tried_s < AGAIN_S:
@@ -329,6 +356,7 @@ class Loop:
         try:
             await self.store.commit(records, outbox=messages, snapshot=snapshot)
         except StoreUnavailable as error:
+            self.late = error.reason == "hung"  # any other reason is an answer
             self.store_failed(error)
             return
         self.store_works()

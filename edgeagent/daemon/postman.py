@@ -159,7 +159,7 @@ class Postman:
             self._taken(one, receipt)
 
         try:
-            message = self._message(one)
+            message = await asyncio.to_thread(self._message, one)  # the first one loads what words a mail
         except Exception as error:  # what a later version queued may have no words here: it must not stop the others
             log.exception("mail %s cannot be worded", one.id)
             self._again(one, "mail_unusable", str(error))

@@ -39,7 +39,9 @@ from edgeagent.routeros import sentences
 from edgeagent.routeros.errors import RouterError, RouterUnusable
 from edgeagent.routeros.rows import DNS_MARK
 from edgeagent.routeros.session import Listener, Session, Streams
+from edgeagent.store import exclusive
 from edgeagent.store.errors import StoreUnavailable
+from edgeagent.store.exclusive import Exclusive
 from edgeagent.store.records import Outgoing
 from edgeagent.store.store import Store
 
@@ -54,6 +56,10 @@ SETTLE_S = 2.0
 SILENCE_S = 10.0  # the primary is pinged each second
 # What each critical part may take between two signs of life; each is more than its longest step (see the watchdog).
 CORE_S, PROBES_S, ACTUATOR_S = 20.0, 10.0, 45.0
+
+
+class AlreadyRuns(Exception):
+    """Another agent has this site's state folder; its text is the file that it holds."""
 
 
 def instant() -> Instant:
@@ -422,7 +428,21 @@ async def _named(site: Site, learnt: Callable[[str], None]) -> int:
     return await daemon.run(stop)
 
 
+async def _alone(site: Site, learnt: Callable[[str], None]) -> int:
+    """Run unless another does: two would move voice, write one journal and mail twice, each as the same installation.
+
+    The lock is let go of by the end of the process alone, so that nobody begins while this one is still writing.
+    """
+    lock = Exclusive(site.state_folder, exclusive.AGENT, barred=True)
+    if not await lock.take():
+        raise AlreadyRuns(str(lock.path))
+    return await (_named(site, learnt) if site.provider.registrar_name else Daemon(site).run())
+
+
 def main(site: Site, learnt: Callable[[str], None] = lambda _address: None) -> int:
-    """Run the agent in the foreground; returns the exit code. ``learnt``: told an address that the site's name has."""
+    """Run the agent in the foreground; returns the exit code. ``learnt``: told an address that the site's name has.
+
+    Raises AlreadyRuns, before anything is touched.
+    """
     faulthandler.enable()  # a watchdog's SIGABRT leaves a stack in the log
-    return asyncio.run(_named(site, learnt) if site.provider.registrar_name else Daemon(site).run())
+    return asyncio.run(_alone(site, learnt))

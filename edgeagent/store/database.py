@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from edgeagent.core.facts import Instant
-from edgeagent.store import migrations
+from edgeagent.store import migrations, rescue
 from edgeagent.store.errors import StoreUnavailable
 from edgeagent.store.file import BUSY_S, damaged, forget_cached, known_format, set_aside
-from edgeagent.store.packing import pack, unpack
+from edgeagent.store.packing import pack, sealed, unpack
 from edgeagent.store.records import Entry, Opening, Outgoing, Queued, Record, Sent, Snapshot
 from edgeagent.store.schema import CREATE, FORMAT, PRAGMAS
 
@@ -50,9 +50,12 @@ _REASONS = {  # primary result codes, sqlite.org/rescode.html
     sqlite3.SQLITE_PROTOCOL: "io",
     sqlite3.SQLITE_CORRUPT: "corrupt",
     sqlite3.SQLITE_NOTADB: "corrupt",
+    sqlite3.SQLITE_ERROR: "corrupt",  # our statements are tested: it is the tables that are not what they were
     sqlite3.SQLITE_BUSY: "busy",
     sqlite3.SQLITE_LOCKED: "busy",
 }
+# UnicodeDecodeError: SQLite's own message, where it quotes a damaged name.
+_TOLD = (sqlite3.DatabaseError, OSError, zlib.error, UnicodeDecodeError)
 _OS_REASONS = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "full",
@@ -70,6 +73,8 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self.opening: Opening | None = None  # what the last opening found
         self.aside: tuple[int, str] | None = None  # how many damaged files were set aside, and the last one's name
+        self._unreadable = False  # damage was met in a file that opens: pages carry no checksum
+        self._rescued: list[rescue.Line] = []  # of the file set aside, not in the new one yet
 
     def open(self) -> Opening:
         """Open or create the file. Raises StoreNewer and StoreUnavailable; a damaged file is renamed and begun anew."""
@@ -77,14 +82,17 @@ class Database:
         with self.reasons():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             aside = None
+            if self._unreadable:
+                self._rescued = rescue.readable(self._path)
+                aside = self._set_aside()
             try:
                 found = self._open_file()
-            except sqlite3.DatabaseError as error:
+            except _TOLD as error:
                 if _reason(error) != "corrupt":
                     raise
-                aside = set_aside(self._path)
-                self.aside = (self.aside[0] + 1 if self.aside else 1, aside)
+                aside = self._set_aside()
                 found = self._open_file()
+            self._put_back()
         older = found if 0 < found < FORMAT else None
         self.opening = Opening(created=found == 0, set_aside=aside, migrated_from=older)
         return self.opening
@@ -134,13 +142,13 @@ class Database:
             last = self._number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal'")
             values = [(f"kept:{key}", value) for key, value in keep.items()]
             if snapshot is not None:
-                values += [("snapshot", pack(snapshot)), ("snapshot_seq", str(last).encode())]
+                values += [("snapshot", sealed(snapshot)), ("snapshot_seq", str(last).encode())]
             connection.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
         return last
 
     def load_snapshot(self) -> Snapshot | None:
         """The last one committed."""
-        with self._reading() as connection:
+        with self._values() as connection:
             found = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('snapshot', 'snapshot_seq')"))
             if "snapshot" not in found:
                 return None
@@ -148,7 +156,7 @@ class Database:
 
     def kept(self, key: str) -> bytes | None:
         """A value stored with `keep`."""
-        with self._reading() as connection:
+        with self._values() as connection:
             row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"kept:{key}",)).fetchone()
         return None if row is None else row[0]
 
@@ -162,13 +170,13 @@ class Database:
 
     def outbox_queued(self, limit: int) -> list[Queued]:
         """Queued messages, oldest first."""
-        with self._reading() as connection:
+        with self._values() as connection:
             rows = connection.execute(_OUTBOX_QUEUED, (limit,)).fetchall()
         return [_queued(row) for row in rows]
 
     def outbox_sent(self, limit: int) -> list[Sent]:
         """The messages sent last, newest last."""
-        with self._reading() as connection:
+        with self._values() as connection:
             rows = connection.execute(_OUTBOX_SENT, (limit,)).fetchall()
         return [Sent(*row) for row in reversed(rows)]
 
@@ -222,7 +230,7 @@ class Database:
     # -- below: opening, transactions, reasons --
 
     def _journal(self, rest: str, values: tuple[int, ...]) -> list[Entry]:
-        with self._reading() as connection:
+        with self._values() as connection:
             rows = connection.execute(
                 f"SELECT seq, kind, mono_s, boot_id, wall, wall_quality, data FROM journal {rest}",  # noqa: S608
                 values,
@@ -246,6 +254,19 @@ class Database:
             yield self._connection
 
     @contextmanager
+    def _values(self) -> Iterator[sqlite3.Connection]:
+        """Reading what was written as text, number or compressed: what is none of it now is damage."""
+        with self._reading() as connection:
+            try:
+                yield connection
+            except (ValueError, KeyError) as error:
+                raise damaged(str(error)) from error
+            except sqlite3.OperationalError as error:
+                if hasattr(error, "sqlite_errorcode"):
+                    raise
+                raise damaged(str(error)) from error  # of Python's own making: text that is no UTF-8
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -264,12 +285,13 @@ class Database:
             yield
         except StoreUnavailable:
             raise
-        except (sqlite3.DatabaseError, OSError, zlib.error) as error:
+        except _TOLD as error:
             reason = _reason(error)
             if reason is None:
                 raise
             if reason == "io":
                 reason = self._closer_look()
+            self._unreadable = self._unreadable or reason == "corrupt"
             if reason not in ("full", "busy"):  # held open, a file keeps its disk from being mounted anew
                 self.close()
             raise StoreUnavailable(reason, str(self._path), str(error)) from error
@@ -287,6 +309,24 @@ class Database:
                 attempt.unlink(missing_ok=True)
             return _OS_REASONS.get(error.errno or 0, "io")
         return "io"
+
+    def _set_aside(self) -> str:
+        name = set_aside(self._path)
+        self._unreadable = False
+        self.aside = (self.aside[0] + 1 if self.aside else 1, name)
+        return name
+
+    def _put_back(self) -> None:
+        """What was rescued, into the new file; where it does not take it, the next opening tries again."""
+        assert self._connection is not None  # noqa: S101  (private; called once it is open)
+        if not self._rescued:
+            return
+        try:
+            rescue.put_back(self._connection, self._rescued)
+        except BaseException:
+            self.close()
+            raise
+        self._rescued = []
 
     def _open_file(self) -> int:
         """Connect and make sure of the tables; returns the format found, 0 for a file without tables."""
@@ -325,7 +365,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     try:
         migrations.migrate(connection, path, FORMAT)
     except sqlite3.DatabaseError as error:
-        if _reason(error) is None:  # the step is tested: it is the file that is not as its number says
+        if _reason(error) is None:  # such as a row that the new table does not take
             raise damaged(str(error)) from error
         raise
 
@@ -337,7 +377,7 @@ def _check(connection: sqlite3.Connection) -> None:
 
 
 def _reason(error: BaseException) -> str | None:
-    if isinstance(error, zlib.error):
+    if isinstance(error, (zlib.error, UnicodeDecodeError)):
         return "corrupt"
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None:

@@ -8,7 +8,7 @@ REASONS = {
     "full": "no space is left; free some on the agent's disk",
     "readonly": "it cannot be written; a worn SD card turns read-only: replace it",
     "io": "the disk failed; replace it",
-    "corrupt": "its contents are damaged; it is set aside and begun anew when next opened",
+    "corrupt": "its contents are damaged; the agent sets it aside and begins anew when it comes upon that",
     "busy": "another process holds it; only one edgeagent may run",
     "newer": "a newer edgeagent wrote it; install that version again, or move the file away",
     "foreign": "it belongs to another program; give edgeagent a path of its own",

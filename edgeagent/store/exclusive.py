@@ -1,13 +1,15 @@
-"""One writer of the router's standing rows at a time: ``edgeagent provision`` or the running agent, never both.
+"""One holder at a time: of the router's standing rows, ``edgeagent provision`` or the running agent; of a state folder,
+one running agent.
 
 A lock on a file of the state folder, which ends with its holder however that ends. A disk on which nothing can be
-locked keeps nobody from writing: the other program could not use its store there either.
+locked keeps nobody from working: another program could not use its store there either.
 """
 
 import asyncio
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,17 +17,27 @@ from edgeagent.store.errors import StoreUnavailable
 from edgeagent.store.worker import Worker
 
 T = TypeVar("T")
-NAME = "router.lock"
+ROUTER = "router.lock"
+AGENT = "agent.lock"
 ANSWER_S = 2.0  # of a disk; one that hangs is not waited for
+OPENING = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW  # the folder may belong to somebody who plants links there
 
 
 class Exclusive:
-    """May be taken again and again; not by two at once."""
+    """May be taken again and again; not by two at once. ``barred``: what is answered where the file is another user's
+    and may not be opened. Whoever has only to wait then takes it for held; whoever must work does not.
+    """
 
-    def __init__(self, state_folder: str) -> None:
-        self._path = Path(state_folder) / NAME
+    def __init__(self, state_folder: str, name: str = ROUTER, *, barred: bool = False) -> None:
+        self._path = Path(state_folder) / name
+        self._barred = barred
         self._worker: Worker | None = None
         self._file: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file that is locked."""
+        return self._path
 
     async def take(self) -> bool:
         """False while another program holds it."""
@@ -51,21 +63,18 @@ class Exclusive:
 
     async def _call(self, work: Callable[[], T]) -> T:
         if self._worker is None:
-            self._worker = Worker("router lock")
+            self._worker = Worker(self._path.name)
         return await self._worker.call(work)
 
     def _take(self) -> bool:
         if self._file is not None:
             return True
         try:
-            number = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except PermissionError:  # somebody else's: whoever may not open it must not think that it is free
-            return False
+            number = _opened(self._path)
+        except PermissionError:
+            return self._barred
         except OSError:
             return True
-        if os.geteuid() == 0:  # made by a command, it is to lock the agent out too
-            folder = self._path.parent.stat()
-            os.fchown(number, folder.st_uid, folder.st_gid)
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -81,3 +90,17 @@ class Exclusive:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _opened(path: Path) -> int:
+    """The file, made where there is none; one that root makes is to lock the folder's owner out too."""
+    with suppress(OSError):  # told by the next call
+        path.parent.mkdir(mode=0o700, parents=True)
+    try:
+        number = os.open(path, OPENING | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, OPENING)
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(number, folder.st_uid, folder.st_gid)
+    return number

@@ -15,6 +15,7 @@ BUSY_S = 5.0
 SET_ASIDE = 2  # damaged files kept for a person to look at
 
 _MAGIC = b"SQLite format 3\0"
+_WAL = 2  # versions of writing and reading, at offset 18; what is higher SQLite calls a read-only disk
 
 
 def known_format(path: Path) -> int:
@@ -36,6 +37,8 @@ def known_format(path: Path) -> int:
         found_format = found_owner = 0
     else:
         raise damaged("no SQLite header")
+    if found_owner == APPLICATION_ID and found_format <= FORMAT and max(head[18:20]) > _WAL:
+        raise damaged("a version of SQLite's that there is not")
     if found_owner in (0, APPLICATION_ID) and found_format <= FORMAT:
         with reading(path) as looking:
             found_format = looking.execute("PRAGMA user_version").fetchone()[0]

@@ -14,6 +14,11 @@ def pack(value: bytes) -> bytes:
     return zlib.compress(value) if len(value) > PACK_OVER_BYTES or value.startswith(_ZLIB) else value
 
 
+def sealed(value: bytes) -> bytes:
+    """Compressed, however short: such a one bears its checksum (Adler-32, RFC 1950), which SQLite's pages do not."""
+    return zlib.compress(value)
+
+
 def unpack(value: bytes, most_bytes: int = 0) -> bytes:
     """As it was, or its first ``most_bytes`` bytes. Raises zlib.error for a damaged one."""
     if not value.startswith(_ZLIB):

@@ -463,6 +463,10 @@ SCREENS: dict[str, str] = {
         "{setting} is {value}, as we want it. What it was before is not known here, so it stays; set it yourself if it "
         "was another value."
     ),
+    "agent runs": (
+        "An agent of this site runs here already: it holds {file}. edgeagent status shows it; to run another one, stop "
+        "it first (systemctl stop edgeagent)."
+    ),
     "no agent": "No agent answers at {file}: {why}. Is it running?",
     "other format": "it speaks another format than this version",
     "unreadable": "{file}: {why}; expected a readable file",
@@ -864,6 +868,7 @@ MANUAL: dict[str, tuple[tuple[str, str], ...]] = {
         ("/etc/edgeagent/site.toml", "The configuration of the site. Passwords stand in files that it names."),
         ("/var/lib/edgeagent/store.db", "Journal, mails that wait, and the state to go on from."),
         ("/var/lib/edgeagent/store.db.damaged-1", "A damaged store that was set aside for a person to look at."),
+        ("/var/lib/edgeagent/agent.lock", "Held by the running agent, so that no second one runs."),
         ("/run/edgeagent/control.sock", "Where the running agent tells its status."),
     ),
     "environment": (

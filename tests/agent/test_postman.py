@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -558,5 +559,36 @@ def test_the_postman_ends_when_told_to(tmp_path: Path, monkeypatch: pytest.Monke
         task.cancel()
         await asyncio.wait([task], timeout=2)
         assert task.cancelled()
+
+    bed(tmp_path, monkeypatch, test)
+
+
+@pytest.mark.parametrize("slow", ["build", "_tls_context"])
+def test_a_card_that_is_slow_to_give_what_a_mail_needs_delays_no_probe_clause_l6(
+    slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The libraries, with the first mail, and the authorities' certificates, with each."""
+    real, submit = getattr(mail, slow), mail.submit
+
+    def slowly(argument: Any) -> Any:
+        time.sleep(0.5)
+        return real(argument)
+
+    async def worst_lag_s(until: asyncio.Task[None]) -> float:
+        worst_s = 0.0
+        while not until.done():
+            begun_s = time.monotonic()
+            await asyncio.sleep(0.01)
+            worst_s = max(worst_s, time.monotonic() - begun_s)
+        return worst_s
+
+    async def test(it: Bed) -> None:
+        monkeypatch.setattr(mail, "submit", submit)
+        monkeypatch.setattr(mail, slow, slowly)
+        await it.queue("failover")
+        begun_s = time.monotonic()
+        assert await worst_lag_s(asyncio.create_task(it.later(0.0))) < 0.3
+        assert time.monotonic() - begun_s > 0.5, "the control: it was slow"
+        assert it.postman.failed is not None, "it was tried; there is no server"
 
     bed(tmp_path, monkeypatch, test)
