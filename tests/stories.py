@@ -17,6 +17,7 @@ from hil.virtual.topology import clean_stale
 ROOT = Path(__file__).resolve().parents[1]
 WAIT_S = 1500.0
 AT_ONCE = 10
+TICK_S = 0.2
 UP_S = 30.0  # after which the next one is started even if the site of the one before is not up yet
 SLOTS_NICE = -10
 END_S = 10.0  # a story that is told to end clears its bench away first
@@ -82,14 +83,15 @@ class Stories:
         waiting: list[tuple[str, ...]] = [("run", scenario, "--router", router) for scenario, router in STORIES]
         waiting += [("run", name, "--router", router, "--profile", profile) for name, router, profile in PROVISIONING]
         waiting += [("bite", scenario, "--router", router) for scenario, router in BITES]
-        next_s = 0.0
-        while waiting and not self.over.wait(0.2):
+        waited_s = UP_S
+        while waiting and not self.over.wait(TICK_S):
+            waited_s += TICK_S
             alive = sum(process.poll() is None for process, _ in list(self.running.values()))
-            if alive < AT_ONCE and (time.monotonic() >= next_s or self._is_up()):
+            if alive < AT_ONCE and (waited_s >= UP_S or self._is_up()):
                 with self.begun:
                     self._start(*waiting.pop(0))
                     self.begun.notify_all()
-                next_s = time.monotonic() + UP_S
+                waited_s = 0.0
         self.over.wait()
 
     def _is_up(self) -> bool:
