@@ -6,6 +6,7 @@ The schema files are not part of this project; $EDGEAGENT_ROUTEROS_SCHEMAS names
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 from pathlib import Path
@@ -50,6 +51,7 @@ V6_FIELDS: Final = {
 V6_COMMAND_ARGUMENTS: Final = {"place-before", "numbers", "destination"}
 
 
+@functools.cache
 def schema(name: str) -> dict[str, Any]:
     return {
         **whole(name)["menus"],
@@ -57,6 +59,7 @@ def schema(name: str) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def whole(name: str) -> dict[str, Any]:
     folder = os.environ.get(VARIABLE)
     if folder is None:
