@@ -25,7 +25,7 @@ from hil.virtual.leaks import FLOW_PORT, GROUP, SSDP, WEB, WEB6, Attempt, Marker
 from hil.virtual.leaks_packets import BUILDERS
 
 ROUND_S: Final = 0.5
-OPEN_S: Final = 2.0
+OPEN_S: Final = 20.0  # a guard: the hosts that answer are the bench's
 SOURCES: Final = {"pc": plan.PC, "pi": plan.PI, "ph2": plan.PHONES[1], "rtr": "0.0.0.0"}
 # <linux/mroute.h>
 _MRT_INIT, _MRT_ADD_VIF, _MRT_ADD_MFC, _VIF_USE_INDEX = 200, 202, 204, 8

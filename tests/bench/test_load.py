@@ -26,7 +26,7 @@ def test_a_modest_agent_passes(tmp_path: Path) -> None:
     assert set(said["controls"].values()) == {"bit"}
     values = {name: entry["value"] for name, entry in said["figures"].items()}
     assert values["sentences_per_s"] == pytest.approx(0.5)
-    assert values["bytes_per_s"] == pytest.approx(0.5 * (1000 + 2 * 52)), "a packet each way, and what acknowledges it"
+    assert values["bytes_per_s"] == pytest.approx(0.5 * (1000 + 52)), "a packet each way, and what acknowledges them"
     assert (values["connections"], values["reconnects"], values["foreign_rows"]) == (3, 0, 2000)
 
 
