@@ -4,8 +4,8 @@ All of it is the router's own count: its wire, its sessions, its connection tabl
 packets to and from the API, headers and TLS included, and an acknowledgement for every second packet that carries
 something, as TCP wants it (RFC 9293 section 3.8.6.3). How many of those really travel by themselves depends on how late
 a busy machine answers (Linux waits 40 ms for data to send them with), and not on the agent: 0.4 for each packet were
-seen. All bytes of a run are told as ``packet_bytes_per_s``, too. The control is a program that asks for all connections,
-all properties, on a new connection each time, four at once: the same counts find it beyond each limit.
+seen. All bytes of a run are told as ``packet_bytes_per_s``, too. The control is a program that asks for all
+connections, all properties, on a new connection each time, four at once: the same counts find it beyond each limit.
 """
 
 from __future__ import annotations
