@@ -65,6 +65,7 @@ def prober(answers: Answers, source: str = "127.0.0.2") -> IcmpProber:
 
 def test_answers_come_with_target_whole_number_and_times() -> None:
     answers: Answers = []
+    begun_s = time.monotonic()
 
     async def test() -> None:
         one = prober(answers)
@@ -72,8 +73,9 @@ def test_answers_come_with_target_whole_number_and_times() -> None:
         for seq in (1, 2, 70_000):
             assert one.send("127.0.0.1", seq) <= time.monotonic()
             one.send("127.0.0.3", seq)
-        await asyncio.sleep(0.1)
-        assert one.waiting == 0
+        async with asyncio.timeout(30):
+            while one.waiting:  # noqa: ASYNC110  what must come
+                await asyncio.sleep(0.01)
         one.close()
         with pytest.raises(ProbeNotSent) as caught:
             one.send("127.0.0.1", 3)
@@ -81,7 +83,7 @@ def test_answers_come_with_target_whole_number_and_times() -> None:
 
     on_wire(test())
     assert sorted(a[:2] for a in answers) == [(t, s) for t in ("127.0.0.1", "127.0.0.3") for s in (1, 2, 70_000)]
-    assert all(0 <= received - sent < 0.1 for _, _, sent, received in answers)
+    assert all(begun_s <= sent <= received <= time.monotonic() for _, _, sent, received in answers)
 
 
 def test_only_the_true_answer_counts_and_only_once() -> None:

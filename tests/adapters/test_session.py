@@ -242,16 +242,18 @@ def test_a_dripping_reply_meets_the_deadline_over_the_whole_command(run: Callabl
     async def drip(_: list[str], writer: asyncio.StreamWriter) -> None:
         for _number in range(40):  # a whole sentence each time, far below any deadline per sentence
             writer.write(sentence("!re", "=a=1"))
+            dripped.append(_number)
             await writer.drain()
             await asyncio.sleep(0.05)
+
+    dripped: list[int] = []
 
     async def test(router: Router) -> None:
         session = await router.open()
         router.answer = drip
-        began = asyncio.get_running_loop().time()
         with pytest.raises(RouterTimeout) as caught:
             await session.send("/x/print", deadline_s=0.3)
-        assert asyncio.get_running_loop().time() - began < 0.5
+        assert len(dripped) < 12  # of 40; six are due by then
         assert caught.value.maybe_done
         assert isinstance(caught.value, TimeoutError)
         assert session.closed  # so that no later command can be given these rows

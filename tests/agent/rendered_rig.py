@@ -28,7 +28,7 @@ from tests.rendered import FOLDER, table
 from tests.virtual_routeros.client import PASSWORD as ADMIN
 from tests.virtual_routeros.client import Bench, Shell, host_key
 
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 MODELS: tuple[Profile, ...] = ("rb2011", "hap-ac2")
 VERSIONS: tuple[Version, ...] = ("6.49", "7.22")
 TOLD = {"ether1": ("192.0.2.1", "192.0.2.2/24"), "lte": ("198.51.100.1", "198.51.100.2/24")}

@@ -23,6 +23,7 @@ from hil.virtual.routeros.model import ModelPlane
 from hil.virtual.routeros.server import Router, RouterOptions
 from hil.virtual.routeros.values import Version
 
+BEAT_S = 0.01
 GUARD_S = 600.0  # no claim of any test: it ends what would hang, on a busy machine not before
 USER, PASSWORD = "edgeagent", "router-secret-of-the-test"
 MAIL_PASSWORD = "mail-secret-of-the-test"
@@ -207,6 +208,27 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await test()
 
     asyncio.run(limited())
+
+
+class Beats:
+    """A clock of the loop's own turns, of 10 ms or more each: it stands still while the machine lets nobody run.
+
+    So it tells what took long of itself from what was kept waiting.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._beating = asyncio.ensure_future(self._beat())
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self._count += 1
+
+    def end(self) -> float:
+        """How long it was, in s."""
+        self._beating.cancel()
+        return self._count * BEAT_S
 
 
 async def until(condition: Callable[[], bool]) -> None:

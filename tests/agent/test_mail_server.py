@@ -20,7 +20,7 @@ from edgeagent.outlets.mail import MailServer
 from edgeagent.store.store import Store
 from tests.adapters.certificates import certificate
 from tests.adapters.smtp import Answers, Smtp
-from tests.agent.support import run, site_at
+from tests.agent.support import GUARD_S, run, site_at
 
 GOOD: Answers = {}
 SILENT_S = 0.6
@@ -96,7 +96,7 @@ def test_a_server_that_fails_and_mends(
     trouble: Any, fault: str, taken: list[str], arrives: list[str], tmp_path: Path, pki: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(postman, "DEADLINE_S", SILENT_S)
+    monkeypatch.setattr(postman, "DEADLINE_S", SILENT_S if trouble == {"GREET": None} else GUARD_S)
 
     async def go() -> None:
         store = await Store.open(tmp_path / "store.db")
@@ -112,6 +112,7 @@ def test_a_server_that_fails_and_mends(
         assert [fact.code for fact in it.told if isinstance(fact, PartFailed)] == [fault]
         assert message_ids(bad) == taken
         listening.close()
+        monkeypatch.setattr(postman, "DEADLINE_S", GUARD_S)
         good = Smtp(pki["context"], GOOD, False)
         mended = await asyncio.start_server(good.serve, "127.0.0.1", 0, ssl=pki["context"])
         it.port = mended.sockets[0].getsockname()[1]

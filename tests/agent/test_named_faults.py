@@ -13,6 +13,7 @@ import pytest
 
 from edgeagent.texts import fault
 from tests.agent.named_faults import SPOILERS
+from tests.agent.support import GUARD_S
 
 NETWORK = "ip link set lo up && echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range && exec \"$@\""
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a network of its own in which pings are allowed")
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a network
 
 def told(code: str, folder: Path) -> dict[str, Any]:
     command = ["unshare", "--net", "/bin/sh", "-c", NETWORK, "sh", sys.executable, "-m", "tests.agent.named_faults"]
-    done = subprocess.run([*command, code, str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*command, code, str(folder)], capture_output=True, text=True, timeout=GUARD_S, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

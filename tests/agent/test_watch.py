@@ -69,7 +69,7 @@ async def watching(folder: Path, output: int) -> AsyncIterator[asyncio.subproces
         await process.wait()
 
 
-LIVELY_S = 40.0  # only against a hang: the machine may be busy with the stories of the bench
+LIVELY_S = 300.0  # only against a hang: the machine may be busy with the stories of the bench
 
 
 def texts_of(lines: list[str]) -> list[str]:

@@ -87,7 +87,7 @@ def without_deadlines(patch: pytest.MonkeyPatch) -> None:
         return rows
 
     patch.setattr(Session, "send", send)
-    patch.setattr(replies, "END_S", 0.5)
+    patch.setattr(replies, "TURNS_MAX", 8)
 
 
 def keeping_what_was_said(patch: pytest.MonkeyPatch) -> None:
