@@ -15,6 +15,7 @@ from hil.virtual import addresses as plan
 HOLD_S = 30.0
 MAIL_S = 120.0
 AWAY_MAX_S = 170.0
+CALL_MAX_S = 60.0  # a guard: before the line dies a call is answered at once
 BACK_S = HOLD_S + 75.0
 # A phone on TCP or TLS learns that its connection is gone only when it next speaks, and then waits out its back-off.
 HOMES = {"udp60": "p1", "tcp60": "p5", "tls60": "p6"}
@@ -53,7 +54,7 @@ MEASURES = (
 async def story(bench: Bench) -> None:
     """Bring up, call, cut, watch the switch, call again, restore, watch everybody come home."""
     await _steps.quiet_start(bench)
-    await bench.place_call("p4", 10.0)
+    await bench.place_call("p4", CALL_MAX_S)
     await _steps.leak_attempt(bench, "LEAK-ON-PRIMARY")
     await bench.sleep(bench.random.uniform(2.0, 4.0))
     cut_s = await bench.cut("wan")
