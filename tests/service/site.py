@@ -24,7 +24,7 @@ WRITES = (  # a record, and the disk full
     "    import sqlite3\n    from contextlib import suppress\n    from pathlib import Path\n"
     "    with sqlite3.connect(f'{site.state_folder}/store.db') as db:\n"
     "        db.execute('INSERT INTO journal (boot_id, mono_s, wall_quality, kind, data) VALUES (?, 1, ?, ?, ?)',\n"
-    "                   ('b', 'unknown', 'new', b''))\n"
+    "                   ('b', 'unknown', 'new', b'{}'))\n"
     "    db.close()\n    with suppress(OSError):\n"
     "        Path(f'{site.state_folder}/filler').write_bytes(bytes(10**7))\n"
 )
@@ -139,7 +139,7 @@ class Site(Machine):
     def write_down(self, kind: str) -> None:
         """A line into the journal, as if something had happened."""
         self.sql(
-            "INSERT INTO journal (boot_id, mono_s, wall_quality, kind, data) VALUES ('b', 1, 'unknown', ?, x'')", kind
+            "INSERT INTO journal (boot_id, mono_s, wall_quality, kind, data) VALUES ('b', 1, 'unknown', ?, x'7b7d')", kind
         )
 
     def written(self) -> list[str]:
