@@ -138,9 +138,8 @@ class Site(Machine):
 
     def write_down(self, kind: str) -> None:
         """A line into the journal, as if something had happened."""
-        self.sql(
-            "INSERT INTO journal (boot_id, mono_s, wall_quality, kind, data) VALUES ('b', 1, 'unknown', ?, x'7b7d')", kind
-        )
+        row = "INSERT INTO journal (boot_id, mono_s, wall_quality, kind, data) VALUES ('b', 1, 'unknown', ?, x'7b7d')"
+        self.sql(row, kind)
 
     def written(self) -> list[str]:
         return self.sql("SELECT kind FROM journal")
