@@ -142,8 +142,8 @@ class Daemon:
         The router is left as it is: its leases lapse.
         """
         stop = _stopped_by_signals() if stop is None else stop
-        self.actuator.owner = await self._owner()
-        await self._open_store()
+        # Both ask the disk, and one that hangs is waited for once (clause C2).
+        self.actuator.owner, _ = await asyncio.gather(self._owner(), self._open_store())
         probes = self._ping_by_router if self.pinged else self._open_probers
         tasks = [self._core(stop), self._forever("probes", probes)]
         tasks += [self._forever(name, work) for name, work in self._router_work().items()]
