@@ -178,12 +178,18 @@ def figures(events: Sequence[Event]) -> Samples:
 
 
 def rebound(events: Sequence[Event], since_s: float, until_s: float) -> int:
-    """How many registrations of this stretch came from another address than the phone's one before."""
+    """How many registrations of this time came from another address than the phone's one before.
+
+    A phone's first one since the line died or returned is no second switch: the 3600 s phone may be that late.
+    """
     count = 0
     last: dict[str, str] = {}
+    begun_s = max((one["since_s"] for one in seen.of(events, "bench", "stretch") if one["t"] < since_s), default=0.0)
     for event in seen.of(events, "kamailio", "registered"):
         if event["t"] >= until_s:
             break
+        if event["t"] < begun_s:
+            continue
         former = last.get(event["user"], event["address"])
         count += event["t"] >= since_s and former != event["address"]
         last[event["user"]] = event["address"]

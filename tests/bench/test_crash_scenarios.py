@@ -8,7 +8,7 @@ import pytest
 
 from hil import checks
 from hil.bench import BenchBroken, Event
-from hil.scenarios import _probes, _right, agent_killed, api_hangs
+from hil.scenarios import _probes, _right, agent_dead_fallback, agent_killed, api_hangs
 from hil.virtual import addresses as plan
 
 LISTS = "/ip/firewall/address-list"
@@ -222,3 +222,25 @@ def test_p1_judges_every_time_away() -> None:
         checks.p1_one_path([*first, *second]) == "broken: 1 voice packets entered the primary after the switch was over"
     )
     assert checks.p1_one_path([first[0], *second]) == "held"
+
+
+# --- second switches after the agent's return ---------------------------------------------------------------------
+
+
+def registered(t: float, user: str, address: str) -> Event:
+    return note(t, "registered", "kamailio", user=user, address=address)
+
+
+def test_a_phone_that_is_late_is_no_second_switch_and_one_that_moves_again_is() -> None:
+    home, away = plan.ROUTER_WAN, plan.ROUTER_LTE
+    events = [
+        registered(50, "p1", home),
+        registered(55, "p3", home),
+        note(101, "stretch", name="died", address=away, since_s=100.0),
+        registered(140, "p1", away),
+        registered(207, "p3", away),  # its first one since the line died, which the agent did not cause
+    ]
+    assert agent_dead_fallback.rebound(events, 200.0, 260.0) == 0
+    events.append(registered(220, "p1", home))
+    assert agent_dead_fallback.rebound(events, 200.0, 260.0) == 1
+    assert agent_dead_fallback.rebound(events, 100.0, 160.0) == 1, "the control counts who moves when the line dies"
