@@ -49,7 +49,9 @@ class Bed:
         chain = f"type nat hook postrouting priority 100\nip saddr {{ {sources} }} masquerade\n"
         rule = f"table ip nat {{\nchain post {{\n{chain}}}\n}}"
         _run("ip", "netns", "exec", isp, "nft", rule)
-        _run("ip", "netns", "exec", isp, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        # Linux forgets a UDP phone's place behind NAT after 30 s, long before it registers anew: no claim here.
+        memory = [f"net.netfilter.nf_conntrack_udp_timeout{kind}=3600" for kind in ("", "_stream")]
+        _run("ip", "netns", "exec", isp, "sysctl", "-qw", "net.ipv4.ip_forward=1", *memory)
 
     def down(self) -> None:
         # Only after a failed start is anything left; a parent's children must go too, so all of the namespace is ended.
