@@ -2,12 +2,14 @@
 one running agent.
 
 A lock on a file of the state folder, which ends with its holder however that ends. A disk on which nothing can be
-locked keeps nobody from working: another program could not use its store there either.
+locked keeps nobody from working: another program could not use its store there either. Nor does a holder that was
+killed and hangs in a disk that does not answer: it runs no more, and may never be gone.
 """
 
 import asyncio
 import fcntl
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ T = TypeVar("T")
 ROUTER = "router.lock"
 AGENT = "agent.lock"
 ANSWER_S = 2.0  # of a disk; one that hangs is not waited for
+LOCKS = Path("/proc/locks")
 OPENING = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW  # the folder may belong to somebody who plants links there
 
 
@@ -78,8 +81,9 @@ class Exclusive:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            ended = _has_ended(os.fstat(number).st_ino)
             os.close(number)
-            return False
+            return ended
         except OSError:
             os.close(number)
             return True
@@ -90,6 +94,26 @@ class Exclusive:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _has_ended(inode: int) -> bool:
+    """Whether all that hold a lock on a file of this number have been killed (proc_locks(5), proc_pid_status(5))."""
+    try:
+        rows = [row.split() for row in LOCKS.read_text().splitlines()]
+    except OSError:
+        return False
+    holders = [row[4] for row in rows if row[1] == "FLOCK" and row[5].rpartition(":")[2] == str(inode)]
+    return bool(holders) and all(map(_is_killed, holders))
+
+
+def _is_killed(process: str) -> bool:
+    """One of which a thread hangs in the kernel is a zombie, or shows the signal that cannot be caught."""
+    try:
+        told = dict(line.split(":", 1) for line in (LOCKS.parent / process / "status").read_text().splitlines())
+    except OSError:  # gone meanwhile, or not for us to see
+        return False
+    pending = int(told["SigPnd"], 16) | int(told["ShdPnd"], 16)
+    return told["State"].split()[0] in "ZX" or bool(pending >> (signal.SIGKILL - 1) & 1)
 
 
 def _opened(path: Path) -> int:

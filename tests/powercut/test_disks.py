@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import pytest
 from edgeagent.core.facts import Instant
 from edgeagent.store.database import Database
 from edgeagent.store.errors import StoreUnavailable
+from edgeagent.store.exclusive import AGENT, Exclusive
 from edgeagent.store.records import Record
 from edgeagent.store.store import Store
 from tests.powercut.disk import Disk, disk, in_private_mounts, medium, why_not
@@ -262,3 +266,59 @@ async def _bad_for_a_while(made: Disk, turn: Callable[[bool], None], acknowledge
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+# Holds the agent's lock, and then hangs in a disk: a thread of the store's does.
+HOLDER = """
+import asyncio, os, sys, threading
+from edgeagent.store.exclusive import AGENT, Exclusive
+
+async def main():
+    assert await Exclusive(sys.argv[1], AGENT).take()
+    print("held", flush=True)
+    threading.Thread(target=open, args=(sys.argv[2], "w")).start()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_an_agent_that_was_killed_and_hangs_in_its_disk_locks_no_other_out_clause_c3(tmp_path: Path) -> None:
+    """It keeps its lock until the disk answers, which may be never: the phones would have no agent."""
+
+    def taken() -> bool:
+        async def go() -> bool:
+            lock = Exclusive(str(tmp_path), AGENT)
+            found = await lock.take()
+            await lock.close()
+            return found
+
+        return asyncio.run(go())
+
+    def go() -> None:
+        with disk(16) as made:
+            made.freeze()
+            command = [sys.executable, "-c", HOLDER, str(tmp_path), str(made.top / "file")]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+                try:
+                    assert holder.stdout is not None
+                    assert holder.stdout.readline() == b"held\n"
+                    threads = Path(f"/proc/{holder.pid}/task")
+                    _wait(lambda: any(" D " in (one / "stat").read_text() for one in threads.iterdir()))
+                    assert not taken(), "it lives: only its disk hangs"
+                    holder.kill()
+                    _wait(taken)
+                    assert holder.poll() is None, "the control: it is not gone"
+                finally:
+                    made.thaw()
+                    holder.kill()
+            assert taken()
+
+    in_private_mounts(go)
+
+
+def _wait(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
