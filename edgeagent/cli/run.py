@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT; 2 where another agent of this site runs here already."""
+    """Run until SIGTERM or SIGINT; 1 where another agent of this site runs here: a service tries again, it may end."""
     site = load(arguments.site)
     from edgeagent.daemon import wiring
 
@@ -47,4 +47,4 @@ def main(arguments: argparse.Namespace) -> int:
         return wiring.main(site, redactor.learn)
     except wiring.AlreadyRuns as error:
         print(texts.screen("agent runs", file=str(error)), file=sys.stderr)
-        return 2
+        return 1
