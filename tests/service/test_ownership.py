@@ -175,7 +175,7 @@ def test_the_identity_and_a_check_are_the_agent_s(folder: Path, monkeypatch: pyt
     asyncio.run(opened())
     assert owners(folder) == {NOBODY}
     plant(folder / "store.db.check", "")
-    assert main(["check-store", str(folder / "store.db")]) == 2
+    assert main(["check-store", str(folder / "store.db")]) == 3
     (folder / "store.db.check").unlink()
     assert main(["check-store", str(folder / "store.db")]) == 0
     assert seen == {NOBODY}, "in its folder nobody can have root write elsewhere"
