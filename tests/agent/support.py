@@ -14,6 +14,7 @@ import tomli
 
 from edgeagent.config.site import Site, parse
 from edgeagent.daemon.survey import Board
+from edgeagent.daemon.wiring import Daemon
 from edgeagent.routeros.rows import Dialect
 from hil.virtual.routeros.certificate import make_certificate, server_context
 from hil.virtual.routeros.device_mode import DeviceMode
@@ -200,6 +201,19 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     if (folder / "router.crt").exists():
         return folder / "router.crt", folder / "router.key"
     return make_certificate(folder, "127.0.0.1")
+
+
+@asynccontextmanager
+async def agent(site: Site) -> AsyncIterator[Daemon]:
+    """The agent, in this process, until the end of the block."""
+    daemon = Daemon(site)
+    task = asyncio.create_task(daemon.run())
+    try:
+        yield daemon
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:

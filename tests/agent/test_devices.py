@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from edgeagent.config.site import Site
 from edgeagent.core import orders
 from edgeagent.core.facts import Flow
 from edgeagent.daemon import actuator, drift, pollers
 from edgeagent.daemon.devices import DEVICES_MAX, FORGOTTEN_S, Devices
 from edgeagent.daemon.survey import wish
-from edgeagent.daemon.wiring import Daemon
 from edgeagent.routeros.dialect_v7 import DialectV7
 from edgeagent.routeros.diff import Remove, ruleset_changes
 from edgeagent.routeros.flows import questions
@@ -23,7 +20,7 @@ from edgeagent.routeros.ruleset import build
 from edgeagent.routeros.session import Session
 from edgeagent.store.exclusive import Exclusive
 from hil.virtual.routeros.values import VERSIONS, Version
-from tests.agent.support import PASSWORD, USER, Rig, board, rig, run, site_at, until
+from tests.agent.support import PASSWORD, USER, Rig, agent, board, rig, run, site_at, until
 from tests.agent.test_provision import provisioned
 from tests.agent.test_ruleset import rows, site
 
@@ -201,17 +198,6 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drift, "ROUND_S", 0.5)
     monkeypatch.setattr(actuator, "AGAIN_S", 0.1)
     monkeypatch.setattr(orders, "SWITCHING_S", 0.0)
-
-
-@asynccontextmanager
-async def agent(site: Site) -> AsyncIterator[Daemon]:
-    daemon = Daemon(site)
-    task = asyncio.create_task(daemon.run())
-    try:
-        yield daemon
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def looked(on: Rig, times: int = 5) -> None:

@@ -38,6 +38,7 @@ from tests.agent.support import (
     REGISTRAR,
     USER,
     Rig,
+    agent,
     board,
     owners_router,
     rig,
@@ -58,17 +59,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AGAIN_S", 0.2)
     monkeypatch.setattr(actuator, "AGAIN_S", 0.1)
     monkeypatch.setattr(orders, "SWITCHING_S", 0.0)  # the place counts from the first contact
-
-
-@asynccontextmanager
-async def agent(site: Site) -> AsyncIterator[Daemon]:
-    daemon = Daemon(site)
-    task = asyncio.create_task(daemon.run())
-    try:
-        yield daemon
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def number(on: Rig, menu: str, name: str) -> str:

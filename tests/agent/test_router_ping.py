@@ -20,7 +20,7 @@ from edgeagent.host import clock
 from edgeagent.probes.router_ping import RouterPinger
 from edgeagent.routeros.durations import fine_seconds
 from hil.virtual.routeros.values import VERSIONS, Version
-from tests.agent.support import GOOD, MAIL_PASSWORD, PASSWORD, Beats, Rig, rig, run, until
+from tests.agent.support import GOOD, MAIL_PASSWORD, PASSWORD, Beats, Rig, agent, rig, run, until
 from tests.agent.test_provision import everything, foreign, ours, provisioned
 
 PRIMARY = ("127.30.0.10", "127.40.0.1", "127.40.0.2")
@@ -43,14 +43,8 @@ async def running(folder: Path, version: Version = "7.22") -> AsyncIterator[tupl
     async with rig(folder, version) as on:
         site = router_site(folder, on.port)
         await provisioned(site, "apply")
-        daemon = Daemon(site)
-        task = asyncio.create_task(daemon.run())
-        try:
+        async with agent(site) as daemon:
             yield on, daemon
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
 
 def cut(on: Rig, targets: Sequence[str] = PRIMARY, *, lost: bool = True) -> None:

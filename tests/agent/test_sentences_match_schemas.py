@@ -5,7 +5,6 @@ The schema files are not part of this project; $EDGEAGENT_ROUTEROS_SCHEMAS names
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import os
@@ -17,7 +16,6 @@ import pytest
 from edgeagent.core.facts import Lease, LinkChanged, ProbeReplied, RoundSent
 from edgeagent.core.intents import MoveFlows
 from edgeagent.daemon.survey import wish
-from edgeagent.daemon.wiring import Daemon
 from edgeagent.host import clock
 from edgeagent.routeros import sentences
 from edgeagent.routeros.dialect_v6 import DialectV6
@@ -26,7 +24,7 @@ from edgeagent.routeros.diff import Add
 from edgeagent.routeros.rows import Dialect
 from edgeagent.routeros.ruleset import build
 from hil.virtual.routeros.values import Version
-from tests.agent.support import board, rig, run, site_at, until
+from tests.agent.support import agent, board, rig, run, site_at, until
 from tests.agent.test_provision import provisioned
 from tests.agent.test_router_ping import router_site
 from tests.agent.test_status import asked, write_site
@@ -80,9 +78,7 @@ async def spoken(version: Version, folder: Path) -> list[list[str]]:
     async with rig(folder, version) as on:
         site = site_at(folder, on.port)
         await provisioned(site, "apply")
-        daemon = Daemon(site)
-        task = asyncio.create_task(daemon.run())
-        try:
+        async with agent(site) as daemon:
             await until(lambda: ("edge-alive", "0.0.0.0/0") in on.leases())
             number = 10**6
             for path in ("primary", "lte"):
@@ -103,9 +99,6 @@ async def spoken(version: Version, folder: Path) -> list[list[str]]:
             await until(lambda: any(words[0] == f"{LIST}/remove" for words in on.heard()))
             # 1: this machine may forbid pings, which is a fault, and none of what is looked for here
             assert (await asked(folder / "site.toml", "status", "--json")).returncode in (0, 1)
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
         mine = next(row for row in on.rows("/ip/firewall/nat") if row.get("comment") == "edgeagent:voice-out-wan")
         await on.do("/ip/firewall/nat/move", f"=numbers={mine['.id']}")
         await on.do("/ip/firewall/nat/disable", f"=.id={mine['.id']}")

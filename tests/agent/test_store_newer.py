@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from edgeagent.core.facts import LinkChanged, ProbeReplied, RoundSent
-from edgeagent.daemon.wiring import Daemon
 from edgeagent.host import clock
 from edgeagent.store.schema import FORMAT
 from edgeagent.store.store import Store
-from tests.agent.support import GOOD, rig, run, site_at, until
+from tests.agent.support import GOOD, agent, rig, run, site_at, until
 from tests.agent.test_status import write_site
 
 
@@ -69,22 +68,16 @@ def test_a_daemon_without_its_store_fails_over_all_the_same_clause_c3(newer: Pat
     before = newer.read_bytes()
 
     async def test() -> None:
-        async with rig(tmp_path) as on:
-            daemon = Daemon(site_at(tmp_path, on.port))
-            task = asyncio.create_task(daemon.run())
-            try:
-                await until(lambda: ("edge-alive", "0.0.0.0/0") in on.leases())
-                for path in ("primary", "lte"):
-                    daemon.tell(RoundSent(path, 10**6, clock.mono_s(), ("icmp:a",)))
-                    daemon.tell(ProbeReplied(path, 10**6, "icmp:a", clock.mono_s()))
-                await until(lambda: daemon.loop.state.paths["lte"].verdict == "up")
-                daemon.tell(LinkChanged("primary", False, clock.mono_s()))
-                await until(lambda: ("edge-lte-site", "0.0.0.0/0") in on.leases())
-                found = await status(tmp_path)
-                assert (found["path"], found["store"]) == ("lte", "unavailable")
-            finally:
-                task.cancel()
-                await asyncio.wait([task])
+        async with rig(tmp_path) as on, agent(site_at(tmp_path, on.port)) as daemon:
+            await until(lambda: ("edge-alive", "0.0.0.0/0") in on.leases())
+            for path in ("primary", "lte"):
+                daemon.tell(RoundSent(path, 10**6, clock.mono_s(), ("icmp:a",)))
+                daemon.tell(ProbeReplied(path, 10**6, "icmp:a", clock.mono_s()))
+            await until(lambda: daemon.loop.state.paths["lte"].verdict == "up")
+            daemon.tell(LinkChanged("primary", False, clock.mono_s()))
+            await until(lambda: ("edge-lte-site", "0.0.0.0/0") in on.leases())
+            found = await status(tmp_path)
+            assert (found["path"], found["store"]) == ("lte", "unavailable")
 
     run(test)
     assert newer.read_bytes() == before
