@@ -1,4 +1,4 @@
-"""One folder as ``make wheels`` fills it, and one machine, for all who install from it and onto it."""
+"""One folder as ``make wheels`` fills it for all who install from it, and a machine for each file of tests that do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: a first install finds nothing of another file's tests
 def site(dist: Path) -> Iterator[Site]:
     if os.geteuid() != 0:
         pytest.skip("needs root: it boots a machine in namespaces")
