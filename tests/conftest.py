@@ -72,8 +72,9 @@ _cannot = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The stories are judged last, when most of their time has passed."""
-    items.sort(key=lambda item: item.path.name == "test_scenarios.py")
+    """The slow files first, so that no worker is left alone with one; the stories are judged last of all."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.name == "test_scenarios.py", item.path not in slow))
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:

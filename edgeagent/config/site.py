@@ -187,7 +187,7 @@ class Site(Struct, frozen=True):
     def settings(self) -> Settings:
         """What the core needs of it."""
         primary = ROUTER_PROBING if self.router_pings else PRIMARY_PROBING
-        canaries = tuple(f"icmp:{host}" for host in self.canaries)
+        canaries = frozenset(f"icmp:{host}" for host in self.canaries)
         paths = tuple(
             PathSettings(path.name, path.tag, BACKUP_PROBING)
             if index

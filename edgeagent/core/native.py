@@ -8,6 +8,8 @@ the router turns, and as long after as it may take to turn back.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edgeagent.core import detector
 from edgeagent.core.detector import UP, PathState
 from edgeagent.core.failover import AWAY, HOME, Place
@@ -50,36 +52,37 @@ def standing(until_s: float, place: Place, window: Window, now_s: float) -> bool
 
 def silent(window: Window, path: PathSettings, now_s: float) -> bool:
     """Whether the provider answered and no canary did, in as many rounds as are remembered."""
-    rounds = _settled(window, path, now_s)
-    heard = len(rounds) >= SILENT_ROUNDS and any(_by_provider(one, path) for one in rounds)
-    return heard and not any(_by_canary(one, path) for one in rounds)
+    count, heard = 0, False
+    for one in _settled(window, path, now_s):
+        if _by_canary(one, path):
+            return False
+        count, heard = count + 1, heard or _by_provider(one, path)
+    return heard and count >= SILENT_ROUNDS
 
 
 def _missed_s(window: Window, path: PathSettings, now_s: float) -> float | None:
     """When the last such round was sent. One alone says nothing: the line may have died while it was under way."""
     alive_s = window.flow_s
-    for one in reversed(_settled(window, path, now_s)):
-        if not _by_canary(one, path) and alive_s > one.sent_s:
-            return one.sent_s
-        if _by_provider(one, path):
-            alive_s = max(alive_s, one.sent_s)
+    for one in _settled(window, path, now_s):
+        if alive_s > one.sent_s:
+            if not _by_canary(one, path):
+                return one.sent_s
+        elif _by_provider(one, path):
+            alive_s = one.sent_s
     return None
 
 
-def _settled(window: Window, path: PathSettings, now_s: float) -> list[Round]:
-    """The rounds that say something of the canaries: our own network card may have been dead."""
+def _settled(window: Window, path: PathSettings, now_s: float) -> Iterator[Round]:
+    """The rounds that say something of the canaries, newest first: our own network card may have been dead."""
     wait_s, votes = path.probing.reply_wait_s, now_s - window.control_answered_s <= DAY_S
-    return [
-        one
-        for one in window.rounds
-        if now_s - one.sent_s >= wait_s
-        and any(target in path.canaries for target in one.targets)
-        and (one.control or not (votes and one.control_sent))
-    ]
+    for one in reversed(window.rounds):
+        blind = votes and one.control_sent and not one.control
+        if now_s - one.sent_s >= wait_s and not blind and not path.canaries.isdisjoint(one.targets):
+            yield one
 
 
 def _by_canary(one: Round, path: PathSettings) -> bool:
-    return any(target in path.canaries for target in one.answered)
+    return not path.canaries.isdisjoint(one.answered)
 
 
 def _by_provider(one: Round, path: PathSettings) -> bool:

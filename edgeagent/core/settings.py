@@ -58,7 +58,7 @@ class PathSettings(Struct, frozen=True):
     name: str
     tag: str
     probing: ProbingSettings
-    canaries: tuple[str, ...] = ()
+    canaries: frozenset[str] = frozenset()
     registrar: str = ""
 
     @property

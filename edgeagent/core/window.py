@@ -8,6 +8,9 @@ that could not be sent says nothing either.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -63,7 +66,8 @@ def round_sent(window: Window, fact: RoundSent) -> Window:
 
 def replied(window: Window, fact: ProbeReplied) -> Window:
     """Note an answer, however late; one to a round that has fallen out is too old to matter."""
-    index = next((i for i, entry in enumerate(window.rounds) if entry.number == fact.number), None)
+    newest_first = reversed(range(len(window.rounds)))
+    index = next((i for i in newest_first if window.rounds[i].number == fact.number), None)
     if index is None:
         return window
     entry = window.rounds[index]
@@ -118,7 +122,7 @@ def lost_run(window: Window, now_s: float, reply_wait_s: float) -> LostRun:
 
 def control_silent(window: Window, now_s: float, reply_wait_s: float, rounds: int) -> bool:
     """Whether the router itself has not answered on the LAN in the last ``rounds`` rounds."""
-    settled = [entry for entry in window.rounds if now_s - entry.sent_s >= reply_wait_s][-rounds:]
+    settled = list(itertools.islice(_settled(window, now_s, reply_wait_s), rounds))
     return len(settled) == rounds and not any(entry.control for entry in settled)
 
 
@@ -141,19 +145,24 @@ def answered_run(window: Window, now_s: float, reply_wait_s: float) -> tuple[int
 
 def settles_at(window: Window, now_s: float, reply_wait_s: float) -> float | None:
     """When the next unanswered round will count as lost; None when nothing is open."""
-    open_s = [
-        entry.sent_s + reply_wait_s
-        for entry in window.rounds
-        if entry.targets and not entry.answered and entry.sent_s + reply_wait_s > now_s
-    ]
+    young = itertools.takewhile(lambda entry: entry.sent_s + reply_wait_s > now_s, reversed(window.rounds))
+    open_s = [entry.sent_s + reply_wait_s for entry in young if entry.targets and not entry.answered]
     return min(open_s, default=None)
 
 
 def icmp_silent(window: Window, now_s: float, reply_wait_s: float, rounds: int = 3) -> bool:
     """Whether SIP alone answers: the last settled rounds had no other answer, though the path is alive."""
-    settled = [entry for entry in window.rounds if entry.targets and now_s - entry.sent_s >= reply_wait_s][-rounds:]
+    if window.sip_answered_s <= window.icmp_answered_s:
+        return False
+    sent = (entry for entry in _settled(window, now_s, reply_wait_s) if entry.targets)
+    settled = list(itertools.islice(sent, rounds))
     icmp = any(not target.startswith(SIP) for entry in settled for target in entry.answered)
-    return len(settled) == rounds and not icmp and window.sip_answered_s > window.icmp_answered_s
+    return len(settled) == rounds and not icmp
+
+
+def _settled(window: Window, now_s: float, reply_wait_s: float) -> Iterator[Round]:
+    """The rounds that are no longer waited for, newest first."""
+    return (entry for entry in reversed(window.rounds) if now_s - entry.sent_s >= reply_wait_s)
 
 
 def _answered(window: Window, target: str, sent_s: float) -> Window:

@@ -13,7 +13,7 @@ SETTINGS = Settings(
     site="site-000123",
     agent="192.168.88.2",
     paths=(
-        PathSettings("primary", "wan", PRIMARY_PROBING, ("icmp:b", "icmp:c"), "icmp:a"),
+        PathSettings("primary", "wan", PRIMARY_PROBING, frozenset({"icmp:b", "icmp:c"}), "icmp:a"),
         PathSettings("lte", "lte", BACKUP_PROBING),
     ),
 )
