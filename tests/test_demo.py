@@ -23,6 +23,7 @@ import pytest
 
 from hil.demo.story import site_lease
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 60.0  # what the demo may take after set-up
 GIVE_UP_S = 600.0

@@ -61,9 +61,14 @@ def silent(window: Window, path: PathSettings, now_s: float) -> bool:
 
 
 def _missed_s(window: Window, path: PathSettings, now_s: float) -> float | None:
-    """When the last such round was sent. One alone says nothing: the line may have died while it was under way."""
+    """When the last such round was sent, if its stretch is not over.
+
+    One alone says nothing: the line may have died while it was under way.
+    """
     alive_s = window.flow_s
     for one in _settled(window, path, now_s):
+        if now_s - one.sent_s > SETTLE_S:
+            return None
         if alive_s > one.sent_s:
             if not _by_canary(one, path):
                 return one.sent_s

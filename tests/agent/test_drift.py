@@ -49,6 +49,8 @@ from tests.agent.support import (
 )
 from tests.agent.test_provision import provisioned
 
+pytestmark = pytest.mark.slow
+
 FILTER, MANGLE, NAT = "/ip/firewall/filter", "/ip/firewall/mangle", "/ip/firewall/nat"
 TRACKING = "/ip/firewall/connection/tracking"
 

@@ -23,6 +23,7 @@ from hil.virtual.routeros.values import VERSIONS, Version
 from tests.agent.support import GOOD, MAIL_PASSWORD, PASSWORD, Beats, Rig, agent, rig, run, until
 from tests.agent.test_provision import everything, foreign, ours, provisioned
 
+pytestmark = pytest.mark.slow
 PRIMARY = ("127.30.0.10", "127.40.0.1", "127.40.0.2")
 LTE = ("127.40.0.3",)
 Take = Callable[[dict[str, str]], None]

@@ -19,6 +19,7 @@ from hil.virtual.bench import REPOSITORY, can_run
 from hil.virtual.topology import ROLES, beds_folder
 from tests.stories import PROVISIONING, STORIES
 
+pytestmark = pytest.mark.slow
 GUARD_S = 300.0  # no claim: it ends what would hang
 
 FAKE = """

@@ -19,6 +19,7 @@ from hil.virtual.routeros.values import VERSIONS, Version
 from tests.agent.support import run
 from tests.bootstrap.support import Site, bought, mode, place
 
+pytestmark = pytest.mark.slow
 WEAK = {"name": "helper", "group": "write", "password": "the-owners-own-secret"}
 
 

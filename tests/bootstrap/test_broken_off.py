@@ -12,6 +12,7 @@ from hil.virtual.routeros.values import VERSIONS, Version
 from tests.agent.support import run, until
 from tests.bootstrap.support import Site, place
 
+pytestmark = pytest.mark.slow
 ACCESS = {"/user", "/user/group", "/certificate", "service"}
 SHARES, PLACES = 1, 3
 ROLLBACK_S = 30  # a run on a busy machine must come to its end in less

@@ -18,6 +18,7 @@ from hil.virtual.routeros.values import VERSIONS, Version
 from tests.agent.support import run
 from tests.bootstrap.support import OWNER, OWNER_PASSWORD, Done, Site, place
 
+pytestmark = pytest.mark.slow
 OTHER = "SHA256:" + "A" * 43
 
 

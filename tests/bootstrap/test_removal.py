@@ -15,6 +15,7 @@ from hil.virtual.routeros.values import VERSIONS, Version
 from tests.agent.support import run, until
 from tests.bootstrap.support import Site, bought, place
 
+pytestmark = pytest.mark.slow
 ACCESS = {"/user", "/user/group", "/certificate", "service"}
 CHANGING = re.compile(r".*/(ip service set|certificate remove|user remove|user group remove|system scheduler remove)")
 

@@ -18,6 +18,7 @@ from edgeagent.host import addresses
 from hil.virtual import topology_netns as netns
 from tests.agent.support import GOOD
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 ALIASES = ["10.88.77.2/29", "10.88.77.3/29"]
 ETH_P_ARP = 0x0806
