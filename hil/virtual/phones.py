@@ -131,6 +131,10 @@ class Phone:
         """Of the newest call, as of the last event."""
         return next(reversed(self._calls.values()), CallState.IDLE)
 
+    def has_call(self, call_id: str) -> bool:
+        """Whether a call with this Call-ID (RFC 3261, section 8.1.1.4) is dialled, rings or is up."""
+        return call_id in self._calls
+
     @property
     def registered(self) -> bool:
         """The phone's own belief: its last REGISTER was answered with 200. The provider's bindings are the truth."""
