@@ -7,6 +7,7 @@ import os
 import pytest
 
 from hil.virtual.bench import can_run
+from tests import beds
 from tests.stories import Stories
 
 SCHEMAS = "EDGEAGENT_ROUTEROS_SCHEMAS"
@@ -37,6 +38,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     """A whole file that skips."""
     _note_skip(report)
+
+
+def pytest_sessionstart() -> None:
+    """What a run left that was killed goes first."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        beds.clean_stale()
 
 
 @pytest.hookimpl(trylast=True)

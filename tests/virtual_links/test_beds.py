@@ -18,6 +18,7 @@ from hil.virtual import addresses as plan
 from hil.virtual import topology_netns as netns
 from hil.virtual.control import ControlClient, ControlError, Message, serve
 from hil.virtual.topology import ROLES, Bed, BedError, clean_stale, new_bed_id
+from tests import beds
 
 from .support import GUARD_S, REPOSITORY, needs_root
 
@@ -88,6 +89,18 @@ def test_after_kill_9_clean_stale_removes_all_and_leaves_the_living() -> None:
             assert living.bed_id not in clean_stale()
 
     asyncio.run(story())
+
+
+def test_the_tests_own_beds_go_once_their_process_is_gone() -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    names = [f"ebt-k{gone.pid}-1-l", f"ebt-p{gone.pid}-ph1", f"ebt-k{os.getpid()}-9999-l"]
+    try:
+        netns.run_ip([f"netns add {name}" for name in names])
+        assert set(names) & set(beds.clean_stale()) == set(names[:2])
+        assert set(names) & set(netns.existing("ebt-")) == {names[2]}
+    finally:
+        netns.delete(set(names) & set(netns.existing("ebt-")))
 
 
 def test_one_id_is_one_bed_and_a_profile_must_exist() -> None:
