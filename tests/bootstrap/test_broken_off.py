@@ -15,7 +15,7 @@ from tests.bootstrap.support import Site, place
 pytestmark = pytest.mark.slow
 ACCESS = {"/user", "/user/group", "/certificate", "service"}
 SHARES, PLACES = 1, 3
-ROLLBACK_S = 30  # a run on a busy machine must come to its end in less
+ROLLBACK_S = 60  # a run on a busy machine must come to its end in less
 
 
 @pytest.mark.parametrize("share", range(SHARES))
