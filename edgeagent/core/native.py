@@ -14,7 +14,7 @@ from edgeagent.core import detector
 from edgeagent.core.detector import UP, PathState
 from edgeagent.core.failover import AWAY, HOME, Place
 from edgeagent.core.settings import PathSettings
-from edgeagent.core.window import DAY_S, SIP, Round, Window
+from edgeagent.core.window import DAY_S, SIP, Round, Window, settled
 
 # check-gateway asks each 10 s (MikroTik manual, "IP Routing"): two that are missed, the one that is answered, and room.
 SETTLE_S = 30.0
@@ -53,7 +53,7 @@ def standing(until_s: float, place: Place, window: Window, now_s: float) -> bool
 def silent(window: Window, path: PathSettings, now_s: float) -> bool:
     """Whether the provider answered and no canary did, in as many rounds as are remembered."""
     count, heard = 0, False
-    for one in _settled(window, path, now_s):
+    for one in _telling(window, path, now_s):
         if _by_canary(one, path):
             return False
         count, heard = count + 1, heard or _by_provider(one, path)
@@ -66,7 +66,7 @@ def _missed_s(window: Window, path: PathSettings, now_s: float) -> float | None:
     One alone says nothing: the line may have died while it was under way.
     """
     alive_s = window.flow_s
-    for one in _settled(window, path, now_s):
+    for one in _telling(window, path, now_s):
         if now_s - one.sent_s > SETTLE_S:
             return None
         if alive_s > one.sent_s:
@@ -77,12 +77,12 @@ def _missed_s(window: Window, path: PathSettings, now_s: float) -> float | None:
     return None
 
 
-def _settled(window: Window, path: PathSettings, now_s: float) -> Iterator[Round]:
-    """The rounds that say something of the canaries, newest first: our own network card may have been dead."""
-    wait_s, votes = path.probing.reply_wait_s, now_s - window.control_answered_s <= DAY_S
-    for one in reversed(window.rounds):
+def _telling(window: Window, path: PathSettings, now_s: float) -> Iterator[Round]:
+    """The settled rounds that say something of the canaries, newest first: our own network card may have been dead."""
+    votes = now_s - window.control_answered_s <= DAY_S
+    for one in settled(window, now_s, path.probing.reply_wait_s):
         blind = votes and one.control_sent and not one.control
-        if now_s - one.sent_s >= wait_s and not blind and not path.canaries.isdisjoint(one.targets):
+        if not blind and not path.canaries.isdisjoint(one.targets):
             yield one
 
 

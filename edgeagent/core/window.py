@@ -104,6 +104,11 @@ def without_loss(window: Window, now_s: float, reply_wait_s: float) -> Window:
     return replace(window, rounds=tuple(kept))
 
 
+def settled(window: Window, now_s: float, reply_wait_s: float) -> Iterator[Round]:
+    """The rounds that are no longer waited for, newest first."""
+    return (entry for entry in reversed(window.rounds) if now_s - entry.sent_s >= reply_wait_s)
+
+
 def lost_run(window: Window, now_s: float, reply_wait_s: float) -> LostRun:
     """Count back from the newest round to the last sign of life."""
     count, first_s = 0, now_s
@@ -122,8 +127,8 @@ def lost_run(window: Window, now_s: float, reply_wait_s: float) -> LostRun:
 
 def control_silent(window: Window, now_s: float, reply_wait_s: float, rounds: int) -> bool:
     """Whether the router itself has not answered on the LAN in the last ``rounds`` rounds."""
-    settled = list(itertools.islice(_settled(window, now_s, reply_wait_s), rounds))
-    return len(settled) == rounds and not any(entry.control for entry in settled)
+    newest = list(itertools.islice(settled(window, now_s, reply_wait_s), rounds))
+    return len(newest) == rounds and not any(entry.control for entry in newest)
 
 
 def not_sent(window: Window, rounds: int) -> bool:
@@ -154,15 +159,10 @@ def icmp_silent(window: Window, now_s: float, reply_wait_s: float, rounds: int =
     """Whether SIP alone answers: the last settled rounds had no other answer, though the path is alive."""
     if window.sip_answered_s <= window.icmp_answered_s:
         return False
-    sent = (entry for entry in _settled(window, now_s, reply_wait_s) if entry.targets)
-    settled = list(itertools.islice(sent, rounds))
-    icmp = any(not target.startswith(SIP) for entry in settled for target in entry.answered)
-    return len(settled) == rounds and not icmp
-
-
-def _settled(window: Window, now_s: float, reply_wait_s: float) -> Iterator[Round]:
-    """The rounds that are no longer waited for, newest first."""
-    return (entry for entry in reversed(window.rounds) if now_s - entry.sent_s >= reply_wait_s)
+    sent = (entry for entry in settled(window, now_s, reply_wait_s) if entry.targets)
+    newest = list(itertools.islice(sent, rounds))
+    icmp = any(not target.startswith(SIP) for entry in newest for target in entry.answered)
+    return len(newest) == rounds and not icmp
 
 
 def _answered(window: Window, target: str, sent_s: float) -> Window:

@@ -338,15 +338,16 @@ def test_a_history_that_opens_but_cannot_be_read_is_begun_anew_within_seconds_cl
         it = made(tmp_path, store, [])
         task = asyncio.create_task(it.run())
         await until(lambda: "store_set_aside" in it.state.faults.raised)
+        # The state has a fault before the disk has it.
+        while "fault raised" not in [one.kind for one in await store.journal_tail(9)]:  # noqa: ASYNC110  nobody says when
+            await asyncio.sleep(0.01)
         assert path.with_name("store.db.damaged-1").exists()
         assert it.state.faults.raised == {"store_set_aside"}
         assert ("i-1" in it.state.place.incident) is ("journal" in damaged), "a state that can be read is not forgotten"
         task.cancel()
         await asyncio.wait([task])
         await it.close()
-        kinds = [entry.kind for entry in await store.journal_tail(9)]
-        assert "fault raised" in kinds
-        assert "stopped" in kinds
+        assert (await store.journal_tail(1))[0].kind == "stopped"
         await store.close()
 
     run(go)

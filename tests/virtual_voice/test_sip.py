@@ -93,6 +93,8 @@ async def _call_out(voice: Voice, phone: Phone) -> str:
         (call,) = voice.provider.calls()
         assert len(call.legs) == 2
         await _audio_flows(voice, since_s=since_s, packets=40)
+        assert phone.has_call(call.call_id)
+    assert not phone.has_call(call.call_id), "an answer to it would come too late"
     return call.call_id
 
 
